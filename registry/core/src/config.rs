@@ -1,0 +1,197 @@
+//! The server's and the worker's configuration files. One definition: the operator renders what the registry parses.
+//! Unknown keys are refused, so that a misspelt setting never passes silently.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{age::Age, pattern::Pattern};
+
+/// `berth.yaml`: everything that `berth-registry serve` can be told. Flags and `BERTH_…` variables override it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct ServerConfig {
+    /// Address to listen on, `host:port`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub listen: Option<String>,
+    /// `memory:`, `file:///path` or `s3://bucket/prefix`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub store: Option<String>,
+    /// PEM file with the certificates that the S3 endpoint is to be trusted by, beside the public ones.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub store_ca_file: Option<PathBuf>,
+    /// PEM files of the server's certificate chain and key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<TlsFiles>,
+    /// Serve without TLS. Exactly one of `tls` and `plainHttp` is set.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub plain_http: bool,
+    /// Users: an htpasswd file with bcrypt hashes. Each user may do everything.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub htpasswd: Option<PathBuf>,
+    /// What a caller without credentials may do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub anonymous: Option<Anonymous>,
+    /// Kubernetes `ServiceAccounts` that may call, proven by `TokenReview`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub service_accounts: Option<ServiceAccounts>,
+    /// What `POST /berth/v1/prune` applies.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub lifecycle: Vec<LifecycleRule>,
+    /// Where pushes are reported.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub events: Option<EventSink>,
+    /// How long a terminating server goes on serving after it has become unready; 5s if unset.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub drain_delay: Option<Age>,
+}
+
+/// A certificate chain and its key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct TlsFiles {
+    /// PEM certificate chain, leaf first.
+    pub cert: PathBuf,
+    /// PEM private key.
+    pub key: PathBuf,
+}
+
+/// What a caller without credentials may do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Anonymous {
+    /// Nothing.
+    #[default]
+    None,
+    /// Pull.
+    Read,
+    /// Pull, push and delete. For a laptop.
+    Write,
+}
+
+/// The `ServiceAccounts` that may call.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ServiceAccounts {
+    /// The audience that a token must be bound to: the registry's own endpoint.
+    pub audience: String,
+    /// Who may do what. A `ServiceAccount` that is not listed may do nothing.
+    pub allow: Vec<ServiceAccountGrant>,
+}
+
+/// One grant.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ServiceAccountGrant {
+    /// `system:serviceaccount:NAMESPACE:NAME`.
+    pub name: String,
+    /// What it may do.
+    pub role: Role,
+}
+
+/// What an identity may do. Each role stands for itself; `Push` includes `Pull`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Role {
+    /// Read every repository.
+    Pull,
+    /// Read and write every repository.
+    Push,
+    /// Start the prune job, nothing else.
+    Prune,
+}
+
+/// One lifecycle rule. An image is judged by the first rule, by priority, that selects it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct LifecycleRule {
+    /// Lowest first; unique within a registry.
+    pub priority: u32,
+    /// For people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// Repositories that it speaks about; empty means all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub repositories: Vec<Pattern>,
+    /// Tags that it speaks about; empty means all. Only with `Tagged`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tag_patterns: Vec<Pattern>,
+    /// Which images it speaks about; `Tagged` if unset and tag patterns are given, else `Any`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tag_status: Option<TagStatus>,
+    /// Keep so many of the newest images, remove the others. Exactly one of `keepLast` and `olderThan` is set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep_last: Option<u32>,
+    /// Remove images pushed longer ago.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub older_than: Option<Age>,
+}
+
+/// Which images a rule speaks about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TagStatus {
+    /// Those with at least one tag.
+    Tagged,
+    /// Those without a tag.
+    Untagged,
+    /// All.
+    Any,
+}
+
+/// Where pushes are reported, as `CloudEvents` over HTTPS; best effort.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct EventSink {
+    /// URL that takes a POST.
+    pub url: String,
+    /// PEM file with the certificates that the URL's host is trusted by.
+    pub ca_file: PathBuf,
+    /// File with the bearer token; read anew for each call.
+    pub token_file: PathBuf,
+    /// The `source` of the events: `NAMESPACE/NAME` of the Registry.
+    pub source: String,
+}
+
+/// What `berth-registry replicate` is told: one pass from one registry to another.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ReplicateConfig {
+    /// Where images are read.
+    pub source: Remote,
+    /// Where they are written.
+    pub destination: Remote,
+    /// Which ones: an image is copied if any selection matches; empty means all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub select: Vec<Selection>,
+    /// Put before each repository name at the destination, for example `mirror/`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prefix: Option<String>,
+}
+
+/// A registry as a client sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Remote {
+    /// `https://host[:port]`; `http://` only where it is meant.
+    pub url: String,
+    /// PEM file with the certificates to trust beside the public ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_file: Option<PathBuf>,
+    /// File with a bearer token. At most one of `tokenFile` and `basicDir` is set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_file: Option<PathBuf>,
+    /// Directory with the files `username` and `password`, as a basic-auth Secret is mounted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub basic_dir: Option<PathBuf>,
+}
+
+/// Repositories and tags.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Selection {
+    /// Any of these; empty means all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub repositories: Vec<Pattern>,
+    /// Any of these; empty means all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<Pattern>,
+}

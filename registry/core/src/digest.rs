@@ -1,0 +1,199 @@
+//! Digests: the names of content (OCI image-spec, "Digests").
+//! Everything that enters from the network is parsed into these types before it reaches the engine.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+use sha2::{Digest as _, Sha256, Sha512};
+
+/// A registered digest algorithm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Algorithm {
+    /// `sha256`, 64 hex digits.
+    Sha256,
+    /// `sha512`, 128 hex digits.
+    Sha512,
+}
+
+impl Algorithm {
+    /// The name before the colon.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Sha256 => "sha256",
+            Self::Sha512 => "sha512",
+        }
+    }
+
+    fn hex_len(self) -> usize {
+        match self {
+            Self::Sha256 => 64,
+            Self::Sha512 => 128,
+        }
+    }
+
+    /// Hashes bytes that are whole in memory.
+    pub fn digest(self, bytes: &[u8]) -> Digest {
+        let hex = match self {
+            Self::Sha256 => hex(&Sha256::digest(bytes)),
+            Self::Sha512 => hex(&Sha512::digest(bytes)),
+        };
+        Digest { algorithm: self, hex: hex.into_boxed_str() }
+    }
+}
+
+impl FromStr for Algorithm {
+    type Err = InvalidDigest;
+
+    fn from_str(text: &str) -> Result<Self, InvalidDigest> {
+        match text {
+            "sha256" => Ok(Self::Sha256),
+            "sha512" => Ok(Self::Sha512),
+            other => Err(InvalidDigest(format!(
+                "digest algorithm {other:?} is not supported: use sha256 or sha512"
+            ))),
+        }
+    }
+}
+
+/// `algorithm:hex`, lower case, of the length that the algorithm asks for.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Digest {
+    algorithm: Algorithm,
+    hex: Box<str>,
+}
+
+/// A text that is no digest; the message says why.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct InvalidDigest(String);
+
+impl Digest {
+    /// The SHA-256 digest of bytes in memory.
+    pub fn sha256(bytes: &[u8]) -> Self {
+        Algorithm::Sha256.digest(bytes)
+    }
+
+    /// Builds a digest from the raw output of a hash function; `None` if the length is not the algorithm's.
+    pub fn from_raw(algorithm: Algorithm, raw: &[u8]) -> Option<Self> {
+        (raw.len() * 2 == algorithm.hex_len()).then(|| Self { algorithm, hex: hex(raw).into_boxed_str() })
+    }
+
+    /// The algorithm.
+    pub fn algorithm(&self) -> Algorithm {
+        self.algorithm
+    }
+
+    /// The hex digits after the colon.
+    pub fn hex(&self) -> &str {
+        &self.hex
+    }
+
+    /// Whether `bytes` are the content that this digest names.
+    pub fn matches(&self, bytes: &[u8]) -> bool {
+        self.algorithm.digest(bytes) == *self
+    }
+
+    /// The tag under which clients without the referrers API keep what refers to this digest
+    /// (distribution-spec, "Referrers Tag Schema"); cosign appends `.sig`, `.att`, `.sbom`.
+    pub fn referrers_tag(&self) -> String {
+        let hex = self.hex.get(..64).unwrap_or(&self.hex);
+        format!("{}-{hex}", self.algorithm.as_str())
+    }
+}
+
+impl FromStr for Digest {
+    type Err = InvalidDigest;
+
+    fn from_str(text: &str) -> Result<Self, InvalidDigest> {
+        let Some((algorithm, hex)) = text.split_once(':') else {
+            return Err(InvalidDigest(format!(
+                "digest {:?} has no algorithm: write sha256:<hex>",
+                short(text)
+            )));
+        };
+        let algorithm: Algorithm = algorithm.parse()?;
+        if hex.len() != algorithm.hex_len() || !hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
+            return Err(InvalidDigest(format!(
+                "digest {:?} is malformed: {} takes {} lower-case hex digits",
+                short(text),
+                algorithm.as_str(),
+                algorithm.hex_len()
+            )));
+        }
+        Ok(Self { algorithm, hex: hex.into() })
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.algorithm.as_str(), self.hex)
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl Serialize for Digest {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Digest {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+    }
+}
+
+/// Lower-case hexadecimal.
+pub fn hex(bytes: &[u8]) -> String {
+    use fmt::Write as _;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// Keeps an error message readable when the input is hostile.
+pub(crate) fn short(text: &str) -> String {
+    if text.chars().count() <= 160 {
+        text.to_owned()
+    } else {
+        text.chars().take(160).chain(['…']).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    #[test]
+    fn round_trips() {
+        let digest = Digest::sha256(b"");
+        assert_eq!(
+            digest.to_string(),
+            "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+        );
+        assert_eq!(digest.to_string().parse::<Digest>().unwrap(), digest);
+        assert!(digest.matches(b"") && !digest.matches(b"x"));
+        assert_eq!(digest.referrers_tag().len(), 71);
+    }
+
+    #[rstest]
+    #[case("")]
+    #[case("sha256")]
+    #[case("sha256:")]
+    #[case("md5:d41d8cd98f00b204e9800998ecf8427e")]
+    #[case("sha256:E3B0C44298FC1C149AFBF4C8996FB92427AE41E4649B934CA495991B7852B855")]
+    #[case("sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b85")]
+    #[case("sha512:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855")]
+    #[case("sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b85/")]
+    fn refuses(#[case] text: &str) {
+        assert!(text.parse::<Digest>().is_err());
+    }
+}

@@ -1,0 +1,19 @@
+//! Pure rules of the registry: names, digests, manifests, lifecycle, configuration.
+//! Neither I/O nor a clock: time and randomness come in as arguments.
+
+pub mod age;
+pub mod config;
+pub mod digest;
+pub mod event;
+pub mod job;
+pub mod manifest;
+pub mod name;
+pub mod pattern;
+pub mod reference;
+
+pub use age::Age;
+pub use digest::{Algorithm, Digest};
+pub use manifest::{Descriptor, Manifest};
+pub use name::{Reference, RepositoryName, Tag};
+pub use pattern::Pattern;
+pub use reference::ImageReference;
