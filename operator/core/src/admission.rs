@@ -1,0 +1,331 @@
+//! Admission without I/O: which images of a review a policy has to judge, and what the API server is told.
+//! `webhook` (in the operator) reads the body, asks here for the subjects, checks each against its registry, and
+//! hands the findings back for the answer. Trust, "The webhook".
+
+use std::collections::BTreeMap;
+
+use berth_registry_core::{ImageReference, Pattern, reference::InvalidImageReference};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::images::{ImageUse, changed, images};
+
+/// Resources of one API group that the webhook is called for.
+#[derive(Clone, Copy, Debug)]
+pub struct GovernedResources {
+    /// API group; empty for the core group.
+    pub group: &'static str,
+    /// Resources, with a subresource after a slash.
+    pub resources: &'static [&'static str],
+    /// Operations, as the API spells them.
+    pub operations: &'static [&'static str],
+}
+
+/// All that makes Pods, all in version `v1`. The webhook configuration is built from it, and a review of anything
+/// else is refused, so that the two cannot drift apart.
+pub const GOVERNED: &[GovernedResources] = &[
+    GovernedResources {
+        group: "",
+        resources: &["pods", "replicationcontrollers"],
+        operations: &["CREATE", "UPDATE"],
+    },
+    GovernedResources { group: "", resources: &["pods/ephemeralcontainers"], operations: &["UPDATE"] },
+    GovernedResources {
+        group: "apps",
+        resources: &["daemonsets", "deployments", "replicasets", "statefulsets"],
+        operations: &["CREATE", "UPDATE"],
+    },
+    GovernedResources { group: "batch", resources: &["cronjobs", "jobs"], operations: &["CREATE", "UPDATE"] },
+];
+
+/// The most distinct images that one review may ask about.
+pub const MAX_IMAGES: usize = 100;
+
+/// The most images that one answer describes; the rest are counted.
+const MAX_DESCRIBED: usize = 10;
+
+/// A review that cannot be judged.
+#[derive(Debug, thiserror::Error)]
+pub enum ReviewError {
+    /// The body is no `AdmissionReview` of version v1. There is no request to answer.
+    #[error("the body is no AdmissionReview of admission.k8s.io/v1: {0}")]
+    NotAReview(String),
+    /// A kind of object that no policy speaks about.
+    #[error(
+        "{0} is no resource that image policies judge: remove it from the ValidatingWebhookConfiguration"
+    )]
+    NotGoverned(String),
+    /// The object, or the one before the update, cannot be read without doubt.
+    #[error("the images of the object cannot be read: {0}")]
+    UnreadableObject(#[from] serde_json::Error),
+    /// A create or update without an object.
+    #[error("the review carries no object")]
+    NoObject,
+    /// More images than one review may ask about.
+    #[error("the object names {0} distinct images, at most {MAX_IMAGES} can be checked at once")]
+    TooManyImages(usize),
+}
+
+impl ReviewError {
+    /// Stable name for metrics and logs.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::NotAReview(_) => "NotAReview",
+            Self::NotGoverned(_) => "NotGoverned",
+            Self::UnreadableObject(_) => "UnreadableObject",
+            Self::NoObject => "NoObject",
+            Self::TooManyImages(_) => "TooManyImages",
+        }
+    }
+}
+
+/// The request of an `AdmissionReview`, reduced to what a decision needs.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Request<'a> {
+    /// Returned with the answer.
+    pub uid: String,
+    /// `CREATE` or `UPDATE`; others carry nothing to judge.
+    pub operation: String,
+    /// Of the object; absent for what is not namespaced.
+    #[serde(default)]
+    pub namespace: String,
+    /// Of the object; empty where the API server is to make one up.
+    #[serde(default)]
+    pub name: String,
+    resource: Resource,
+    #[serde(default)]
+    sub_resource: String,
+    #[serde(borrow)]
+    object: Option<&'a RawValue>,
+    #[serde(borrow)]
+    old_object: Option<&'a RawValue>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Resource {
+    #[serde(default)]
+    group: String,
+    version: String,
+    resource: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Review<'a> {
+    api_version: String,
+    kind: String,
+    #[serde(borrow)]
+    request: Request<'a>,
+}
+
+/// Reads the body of a review. The object inside stays unread until [`Request::images_to_check`].
+pub fn parse(body: &[u8]) -> Result<Request<'_>, ReviewError> {
+    let review: Review<'_> =
+        serde_json::from_slice(body).map_err(|error| ReviewError::NotAReview(error.to_string()))?;
+    if (review.api_version.as_str(), review.kind.as_str()) != ("admission.k8s.io/v1", "AdmissionReview") {
+        return Err(ReviewError::NotAReview(format!("it is a {} of {}", review.kind, review.api_version)));
+    }
+    Ok(review.request)
+}
+
+impl Request<'_> {
+    /// `pods`, `pods/ephemeralcontainers`, `deployments.apps`: how a person names the resource.
+    pub fn resource(&self) -> String {
+        let dot = if self.resource.group.is_empty() { "" } else { "." };
+        format!("{}{dot}{}", self.resource_path(), self.resource.group)
+    }
+
+    fn resource_path(&self) -> String {
+        if self.sub_resource.is_empty() {
+            self.resource.resource.clone()
+        } else {
+            format!("{}/{}", self.resource.resource, self.sub_resource)
+        }
+    }
+
+    /// The images that this request brings in: all of a new object, the changed ones of an update.
+    /// No other field of the object has a say: neither `deletionTimestamp` nor an owner nor an annotation.
+    pub fn images_to_check(&self) -> Result<Vec<ImageUse>, ReviewError> {
+        if matches!(self.operation.as_str(), "DELETE" | "CONNECT") {
+            return Ok(Vec::new());
+        }
+        let path = self.resource_path();
+        let governed = self.resource.version == "v1"
+            && GOVERNED
+                .iter()
+                .any(|rule| rule.group == self.resource.group && rule.resources.contains(&path.as_str()));
+        if !governed {
+            return Err(ReviewError::NotGoverned(format!("{}/{}", self.resource(), self.resource.version)));
+        }
+        let new = images(self.object.ok_or(ReviewError::NoObject)?.get())?;
+        match self.old_object {
+            Some(old) if self.operation == "UPDATE" => Ok(changed(new, &images(old.get())?)),
+            _ => Ok(new),
+        }
+    }
+}
+
+/// One distinct image that a policy judges, with every place that names it.
+#[derive(Clone, Debug)]
+pub struct Subject {
+    /// The image; the error if the text names none, which no policy can let pass.
+    pub image: Result<ImageReference, InvalidImageReference>,
+    /// Where it is named, at least once.
+    pub uses: Vec<ImageUse>,
+}
+
+impl Subject {
+    /// The reference in its normal form, or the text as written if it has none.
+    pub fn shown(&self) -> String {
+        match &self.image {
+            Ok(image) => image.to_string(),
+            Err(_) => self.uses.first().map(|first| first.image.clone()).unwrap_or_default(),
+        }
+    }
+}
+
+/// Sorts images into those that match one of `patterns` (by normalised `host/repository`) and the others, which the
+/// policy does not speak about. A text that names no image could be anything, so it is judged, too.
+pub fn subjects(patterns: &[Pattern], uses: Vec<ImageUse>) -> Result<Vec<Subject>, ReviewError> {
+    let mut subjects = BTreeMap::<String, Subject>::new();
+    for image_use in uses {
+        let image = image_use.image.parse::<ImageReference>();
+        let governed = image.as_ref().map_or(true, |image| {
+            let name = image.name();
+            patterns.iter().any(|pattern| pattern.matches(&name))
+        });
+        if governed {
+            let key = image.as_ref().map_or_else(|_| image_use.image.clone(), ToString::to_string);
+            let subject = subjects.entry(key).or_insert_with(|| Subject { image, uses: Vec::new() });
+            subject.uses.push(image_use);
+        }
+    }
+    if subjects.len() > MAX_IMAGES {
+        return Err(ReviewError::TooManyImages(subjects.len()));
+    }
+    Ok(subjects.into_values().collect())
+}
+
+/// What the check of one image came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Finding {
+    /// All that the policy requires is there.
+    Satisfied,
+    /// The registry was asked, and something is missing.
+    Unsatisfied {
+        /// What was found instead, for example `1 signature, by an unknown key`.
+        found: String,
+        /// What the policy requires and was not found.
+        missing: String,
+        /// What a person does about it.
+        cure: String,
+    },
+    /// Neither yes nor no: the evidence could not be had.
+    Uncheckable {
+        /// Why.
+        cause: String,
+    },
+}
+
+/// How much a policy insists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// What does not satisfy it is refused.
+    Enforce,
+    /// What does not satisfy it is let in, with a warning to the caller.
+    Warn,
+}
+
+/// What the API server is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// Whether the request may go on.
+    pub allowed: bool,
+    /// Why not; empty if allowed.
+    pub message: String,
+    /// One line for each complaint, in `Warn` mode.
+    pub warnings: Vec<String>,
+}
+
+impl Answer {
+    /// Nothing to say.
+    pub fn allow() -> Self {
+        Self { allowed: true, message: String::new(), warnings: Vec::new() }
+    }
+
+    /// A complaint about the whole request, said in the policy's mode. `policy` is `NAMESPACE/NAME`.
+    pub fn complain(policy: &str, mode: Mode, complaint: &str) -> Self {
+        Self::from_complaints(mode, vec![format!("ImagePolicy {policy}: {complaint}")])
+    }
+
+    /// The answer of one policy, `NAMESPACE/NAME`, to all of its subjects.
+    pub fn judge(policy: &str, mode: Mode, findings: &[(Subject, Finding)]) -> Self {
+        let mut complaints: Vec<_> =
+            findings.iter().filter_map(|(subject, finding)| complaint(policy, subject, finding)).collect();
+        if complaints.len() > MAX_DESCRIBED {
+            let more = complaints.len() - MAX_DESCRIBED;
+            complaints.truncate(MAX_DESCRIBED);
+            complaints.push(format!("and {more} more images"));
+        }
+        Self::from_complaints(mode, complaints)
+    }
+
+    fn from_complaints(mode: Mode, complaints: Vec<String>) -> Self {
+        let complaints = complaints.into_iter().map(printable).collect::<Vec<_>>();
+        match mode {
+            _ if complaints.is_empty() => Self::allow(),
+            Mode::Enforce => Self { allowed: false, message: complaints.join("\n"), warnings: Vec::new() },
+            Mode::Warn => Self { allowed: true, message: String::new(), warnings: complaints },
+        }
+    }
+
+    /// The body of the response: an `AdmissionReview` of version v1.
+    pub fn review(&self, uid: &str) -> serde_json::Value {
+        let status =
+            (!self.allowed).then(|| Status { code: 403, reason: "Forbidden", message: &self.message });
+        let response = Response { uid, allowed: self.allowed, status, warnings: &self.warnings };
+        serde_json::json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": response})
+    }
+}
+
+#[derive(Serialize)]
+struct Response<'a> {
+    uid: &'a str,
+    allowed: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status: Option<Status<'a>>,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    warnings: &'a [String],
+}
+
+#[derive(Serialize)]
+struct Status<'a> {
+    code: u16,
+    reason: &'static str,
+    message: &'a str,
+}
+
+fn complaint(policy: &str, subject: &Subject, finding: &Finding) -> Option<String> {
+    let places = subject.uses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let image = format!("image {} ({places})", subject.shown());
+    match finding {
+        Finding::Satisfied => None,
+        Finding::Unsatisfied { found, missing, cure } => Some(format!(
+            "{image} does not satisfy ImagePolicy {policy}: found {found}; missing: {missing}; to fix it: {cure}"
+        )),
+        Finding::Uncheckable { cause } => {
+            Some(format!("{image} could not be checked for ImagePolicy {policy}: {cause}"))
+        }
+    }
+}
+
+/// Headers carry warnings, terminals show messages: neither takes control characters, whatever a registry sent.
+fn printable(text: String) -> String {
+    const MAX: usize = 2048;
+    let clean = text.chars().map(|c| if c.is_control() { ' ' } else { c });
+    if text.chars().count() > MAX { clean.take(MAX).chain(['…']).collect() } else { clean.collect() }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,5 @@
+//! Pure rules of the operator: desired objects, status, schedules, images in a Pod.
+
+pub mod admission;
+pub mod images;
+pub mod webhook_configuration;
