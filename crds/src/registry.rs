@@ -1,0 +1,358 @@
+//! The Registry: one OCI registry, served over TLS in its own namespace.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    schema::{AGE, GLOB, NAME_MESSAGE, NAME_RULE, SUBDOMAIN, conditions, labels, quantities},
+    shared::SecretReference,
+};
+
+/// What a Registry shall be.
+#[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[kube(
+    group = "berth.dev",
+    version = "v1alpha1",
+    kind = "Registry",
+    plural = "registries",
+    shortname = "reg",
+    category = "berth",
+    namespaced,
+    annotation("berth.dev/schema", "1"),
+    status = "RegistryStatus",
+    derive = "PartialEq",
+    doc = "An OCI registry, served over TLS at NAME.NAMESPACE.svc.cluster.local.",
+    scale(
+        spec_replicas_path = ".spec.replicas",
+        status_replicas_path = ".status.replicas",
+        label_selector_path = ".status.selector"
+    ),
+    printcolumn(name = "Ready", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].status"#),
+    printcolumn(name = "Reason", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].reason"#),
+    printcolumn(name = "Endpoint", type_ = "string", json_path = ".status.endpoint"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "Replicas", type_ = "integer", json_path = ".status.readyReplicas", priority = 1),
+    printcolumn(name = "Certificate Until", type_ = "string", json_path = ".status.certificate.notAfter", priority = 1),
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Ready")].message"#,
+        priority = 1
+    ),
+    validation = Rule::new(NAME_RULE).message(NAME_MESSAGE)
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("!has(self.replicas) || self.replicas <= 1 || has(self.storage.s3)")
+        .message("more than one replica needs storage.s3: a volume or memory cannot be shared by replicas")
+)]
+pub struct RegistrySpec {
+    /// How many servers; one if not given. More than one needs `storage.s3`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 32))]
+    pub replicas: Option<i32>,
+    /// Where the content is kept.
+    pub storage: Storage,
+    /// Who may call.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub access: Option<Access>,
+    /// Which images are removed, and when.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lifecycle: Option<Lifecycle>,
+    /// How the servers are placed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod: Option<PodOptions>,
+    /// While true, nothing of this Registry is changed or repaired, and its jobs do not run. The servers go on.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub paused: bool,
+}
+
+/// Where the content is kept: exactly one member. The member cannot be exchanged for another.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[x_kube(
+    validation = Rule::new("[has(self.s3), has(self.volume), has(self.memory)].exists_one(given, given)")
+        .message("storage takes exactly one of s3, volume and memory"),
+    validation = Rule::new(
+        "has(self.s3) == has(oldSelf.s3) && has(self.volume) == has(oldSelf.volume) && has(self.memory) == has(oldSelf.memory)"
+    )
+    .message("the kind of storage cannot be changed: create another Registry and replicate into it")
+)]
+pub struct Storage {
+    /// A bucket of an S3-compatible object store.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub s3: Option<S3>,
+    /// A PersistentVolumeClaim.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub volume: Option<Volume>,
+    /// The server's memory: gone when the pod is. For trying things out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<Memory>,
+}
+
+/// A bucket of an S3-compatible object store.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct S3 {
+    /// The bucket's name. It must exist.
+    #[schemars(length(min = 3, max = 63), regex(pattern = r"^[a-z0-9][a-z0-9.-]*[a-z0-9]$"))]
+    pub bucket: String,
+    /// Put before every key, so that several registries can share a bucket.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256), regex(pattern = r"^[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*/?$"))]
+    pub prefix: Option<String>,
+    /// The region that requests are signed for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64), regex(pattern = "^[A-Za-z0-9-]+$"))]
+    pub region: Option<String>,
+    /// URL of the service; AWS if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512), regex(pattern = r"^https?://[A-Za-z0-9.:\[\]-]+/?$"))]
+    pub endpoint: Option<String>,
+    /// Secret with the keys `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`; without it the environment of the pod decides.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credentials: Option<SecretReference>,
+    /// Secret with the key `ca.crt`: certificates to trust the endpoint by, beside the public ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca: Option<SecretReference>,
+}
+
+/// A PersistentVolumeClaim: one that is made (`size`), or one that exists (`claimName`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("has(self.size) != has(self.claimName)")
+        .message("volume takes exactly one of size and claimName"),
+    validation = Rule::new("!has(self.storageClassName) || has(self.size)")
+        .message("storageClassName belongs to size: an existing claim has its class already"),
+    validation = Rule::new(
+        "has(self.claimName) == has(oldSelf.claimName) && (!has(self.claimName) || self.claimName == oldSelf.claimName) && \
+         has(self.storageClassName) == has(oldSelf.storageClassName) && \
+         (!has(self.storageClassName) || self.storageClassName == oldSelf.storageClassName)"
+    )
+    .message("the volume cannot be exchanged: create another Registry and replicate into it"),
+    validation = Rule::new(
+        "!has(self.size) || !has(oldSelf.size) || quantity(self.size).compareTo(quantity(oldSelf.size)) >= 0"
+    )
+    .message("a volume can grow, not shrink")
+)]
+pub struct Volume {
+    /// Size of the claim to make, for example `20Gi`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 24), regex(pattern = "^[1-9][0-9]*(Ki|Mi|Gi|Ti|Pi|k|M|G|T|P)?$"))]
+    pub size: Option<String>,
+    /// Class of the claim to make; the cluster's default if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253), regex(pattern = SUBDOMAIN))]
+    pub storage_class_name: Option<String>,
+    /// An existing claim in the same namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253), regex(pattern = SUBDOMAIN))]
+    pub claim_name: Option<String>,
+}
+
+/// Nothing to say about memory.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Memory {}
+
+/// Who may call.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Access {
+    /// What callers without credentials may do; nothing if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub anonymous: Option<Anonymous>,
+    /// Secret with the key `htpasswd`: users with bcrypt hashes, who may pull, push and delete.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub users: Option<SecretReference>,
+}
+
+/// What callers without credentials may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Anonymous {
+    /// Nothing.
+    None,
+    /// Pull.
+    Pull,
+}
+
+/// Which images are removed, and when.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Lifecycle {
+    /// When, in cron's five fields, UTC.
+    #[schemars(length(min = 9, max = 100), regex(pattern = r"^[0-9A-Za-z*/,?-]+( [0-9A-Za-z*/,?-]+){4}$"))]
+    pub schedule: String,
+    /// Only say what would be removed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dry_run: bool,
+    /// What to remove. An image is judged once, by the first rule that selects it, the lowest priority number first.
+    #[schemars(
+        length(min = 1, max = 50),
+        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["priority"])
+    )]
+    pub rules: Vec<LifecycleRule>,
+}
+
+/// One lifecycle rule.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("has(self.keepLast) != has(self.olderThan)")
+        .message("a rule takes exactly one of keepLast and olderThan"),
+    validation = Rule::new("has(self.tagPatterns) || has(self.tagStatus)")
+        .message("a rule says which images it means: by tagPatterns, or by tagStatus"),
+    validation = Rule::new("!has(self.tagPatterns) || !has(self.tagStatus) || self.tagStatus == 'Tagged'")
+        .message("tagPatterns goes only with tagStatus Tagged: an untagged image has nothing to match")
+)]
+pub struct LifecycleRule {
+    /// The lowest number comes first; unique within the Registry.
+    #[schemars(range(min = 1, max = 9999))]
+    pub priority: i32,
+    /// For people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
+    pub description: Option<String>,
+    /// Globs over repositories; all if not given.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(min = 1, max = 32), inner(length(min = 1, max = 512), regex(pattern = GLOB)))]
+    pub repositories: Vec<String>,
+    /// Globs over tags.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(min = 1, max = 32), inner(length(min = 1, max = 128), regex(pattern = GLOB)))]
+    pub tag_patterns: Vec<String>,
+    /// Which images the rule means; `Tagged` if tagPatterns are given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tag_status: Option<TagStatus>,
+    /// Keep so many of the newest, remove the rest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub keep_last: Option<i32>,
+    /// Remove what was pushed longer ago, for example `14d` or `36h`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 10), regex(pattern = AGE))]
+    pub older_than: Option<String>,
+}
+
+/// Which images a rule means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum TagStatus {
+    /// Those with at least one tag.
+    Tagged,
+    /// Those without a tag.
+    Untagged,
+    /// All.
+    Any,
+}
+
+/// How the servers are placed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PodOptions {
+    /// Resources of the server's container.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resources: Option<Resources>,
+    /// Labels that a node must carry.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "labels")]
+    pub node_selector: BTreeMap<String, String>,
+    /// Taints that are tolerated.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub tolerations: Vec<Toleration>,
+}
+
+/// Requests and limits, as quantities by resource name.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Resources {
+    /// What is reserved.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "quantities")]
+    pub requests: BTreeMap<String, String>,
+    /// What is the most.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "quantities")]
+    pub limits: BTreeMap<String, String>,
+}
+
+/// A taint that is tolerated, as in a Pod.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Toleration {
+    /// Key of the taint; all if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 317))]
+    pub key: Option<String>,
+    /// `Equal` or `Exists`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16), regex(pattern = "^(Equal|Exists)$"))]
+    pub operator: Option<String>,
+    /// Value of the taint.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 63))]
+    pub value: Option<String>,
+    /// `NoSchedule`, `PreferNoSchedule` or `NoExecute`; all if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16), regex(pattern = "^(NoSchedule|PreferNoSchedule|NoExecute)$"))]
+    pub effect: Option<String>,
+    /// How long a NoExecute taint is tolerated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub toleration_seconds: Option<i64>,
+}
+
+/// What a Registry is.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RegistryStatus {
+    /// Generation of the spec that this status speaks about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// URL that clients in the cluster use.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512))]
+    pub endpoint: Option<String>,
+    /// `Ready`; `Reconciling` and `Stalled` only while true.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "conditions")]
+    pub conditions: Vec<Condition>,
+    /// Servers that exist.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replicas: Option<i32>,
+    /// Servers that are ready.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ready_replicas: Option<i32>,
+    /// Selects the servers' pods, for autoscalers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512))]
+    pub selector: Option<String>,
+    /// The served certificate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<CertificateStatus>,
+    /// The last run of the lifecycle rules.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lifecycle: Option<LifecycleStatus>,
+}
+
+/// The served certificate.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CertificateStatus {
+    /// When it expires. It is replaced after two thirds of its life.
+    pub not_after: Time,
+}
+
+/// The last finished run of the lifecycle rules.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LifecycleStatus {
+    /// When it ended.
+    pub last_run: Time,
+    /// Images that were removed or, in a dry run, would have been.
+    #[schemars(range(min = 0))]
+    pub removed: i64,
+    /// Whether nothing was really removed.
+    pub dry_run: bool,
+}

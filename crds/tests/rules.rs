@@ -1,0 +1,146 @@
+//! Every CEL rule: what it lets pass, and what it says when it refuses (R-OPR-1, R-OPR-5, R-OPR-6).
+//! The same rules meet a real API server in the cluster tests.
+
+use berth_crds::{CustomResourceExt, ImagePolicy, Registry, ReplicationPolicy};
+use kube::core::cel::Validator;
+use rstest::rstest;
+use serde_json::{Value, json};
+
+/// The messages of the rules that refuse `spec`.
+fn refusals<K: CustomResourceExt>(name: &str, spec: &Value, old: Option<&Value>) -> Vec<String> {
+    let definition = K::crd();
+    let schema = definition.spec.versions[0].schema.clone().unwrap().open_api_v3_schema.unwrap();
+    let schema = serde_json::to_value(schema).unwrap();
+    let object = |spec: &Value| json!({"metadata": {"name": name}, "spec": spec});
+    let old = old.map(object);
+    match Validator::new().validate(&schema, &object(spec), old.as_ref()) {
+        Ok(()) => Vec::new(),
+        Err(errors) => errors.into_iter().map(|error| error.message).collect(),
+    }
+}
+
+#[track_caller]
+fn expect<K: CustomResourceExt>(spec: &Value, old: Option<&Value>, refusal: &str) {
+    let refusals = refusals::<K>("sample", spec, old);
+    if refusal.is_empty() {
+        assert!(refusals.is_empty(), "{spec} is refused: {refusals:?}");
+    } else {
+        assert!(refusals.iter().any(|message| message.contains(refusal)), "{spec}: {refusals:?}");
+    }
+}
+
+const OK: &str = "";
+
+#[rstest]
+#[case("a", true)]
+#[case("registry-2", true)]
+#[case("2-registry", false)]
+#[case("team.registry", false)]
+#[case("a234567890123456789012345678901234567890", true)]
+#[case("a2345678901234567890123456789012345678901", false)]
+fn names(#[case] name: &str, #[case] valid: bool) {
+    let refusals = refusals::<Registry>(name, &json!({"storage": {"memory": {}}}), None);
+    assert_eq!(refusals.is_empty(), valid, "{name}: {refusals:?}");
+}
+
+#[rstest]
+#[case(json!({"memory": {}}), OK)]
+#[case(json!({"s3": {"bucket": "abc"}}), OK)]
+#[case(json!({"volume": {"size": "1Gi"}}), OK)]
+#[case(json!({"volume": {"size": "1Gi", "storageClassName": "fast"}}), OK)]
+#[case(json!({"volume": {"claimName": "data"}}), OK)]
+#[case(json!({}), "exactly one of s3, volume and memory")]
+#[case(json!({"memory": {}, "s3": {"bucket": "abc"}}), "exactly one of s3, volume and memory")]
+#[case(json!({"volume": {}}), "exactly one of size and claimName")]
+#[case(json!({"volume": {"size": "1Gi", "claimName": "data"}}), "exactly one of size and claimName")]
+#[case(json!({"volume": {"claimName": "data", "storageClassName": "fast"}}), "storageClassName belongs to size")]
+fn storage_members(#[case] storage: Value, #[case] refusal: &str) {
+    expect::<Registry>(&json!({"storage": storage}), None, refusal);
+}
+
+#[rstest]
+#[case(json!({"s3": {"bucket": "abc"}}), json!({"s3": {"bucket": "other"}}), OK)]
+#[case(json!({"s3": {"bucket": "abc"}}), json!({"memory": {}}), "kind of storage cannot be changed")]
+#[case(json!({"memory": {}}), json!({"volume": {"size": "1Gi"}}), "kind of storage cannot be changed")]
+#[case(json!({"volume": {"size": "1Gi"}}), json!({"volume": {"size": "2Gi"}}), OK)]
+#[case(json!({"volume": {"size": "2Gi"}}), json!({"volume": {"size": "1Gi"}}), "can grow, not shrink")]
+#[case(json!({"volume": {"size": "1Gi"}}), json!({"volume": {"claimName": "a"}}), "cannot be exchanged")]
+#[case(json!({"volume": {"claimName": "a"}}), json!({"volume": {"claimName": "b"}}), "cannot be exchanged")]
+#[case(json!({"volume": {"size": "1Gi"}}), json!({"volume": {"size": "1Gi", "storageClassName": "a"}}), "cannot be exchanged")]
+fn storage_changes(#[case] old: Value, #[case] new: Value, #[case] refusal: &str) {
+    expect::<Registry>(&json!({"storage": new}), Some(&json!({"storage": old})), refusal);
+}
+
+#[rstest]
+#[case(json!({"replicas": 2, "storage": {"s3": {"bucket": "abc"}}}), OK)]
+#[case(json!({"replicas": 1, "storage": {"memory": {}}}), OK)]
+#[case(json!({"replicas": 0, "storage": {"volume": {"size": "1Gi"}}}), OK)]
+#[case(json!({"replicas": 2, "storage": {"memory": {}}}), "more than one replica needs storage.s3")]
+#[case(json!({"replicas": 2, "storage": {"volume": {"claimName": "a"}}}), "more than one replica needs storage.s3")]
+fn replicas(#[case] spec: Value, #[case] refusal: &str) {
+    expect::<Registry>(&spec, None, refusal);
+}
+
+#[rstest]
+#[case(json!({"priority": 1, "tagPatterns": ["v*"], "keepLast": 10}), OK)]
+#[case(json!({"priority": 1, "tagPatterns": ["v*"], "tagStatus": "Tagged", "keepLast": 10}), OK)]
+#[case(json!({"priority": 1, "tagStatus": "Untagged", "olderThan": "14d"}), OK)]
+#[case(json!({"priority": 1, "tagStatus": "Any"}), "exactly one of keepLast and olderThan")]
+#[case(json!({"priority": 1, "tagStatus": "Any", "keepLast": 1, "olderThan": "1d"}), "exactly one of keepLast and olderThan")]
+#[case(json!({"priority": 1, "keepLast": 1}), "says which images it means")]
+#[case(json!({"priority": 1, "tagPatterns": ["v*"], "tagStatus": "Untagged", "keepLast": 1}), "only with tagStatus Tagged")]
+fn lifecycle_rules(#[case] rule: Value, #[case] refusal: &str) {
+    let spec = json!({"storage": {"memory": {}}, "lifecycle": {"schedule": "0 3 * * *", "rules": [rule]}});
+    expect::<Registry>(&spec, None, refusal);
+}
+
+#[rstest]
+#[case(json!({"source": {"registry": "a"}, "destination": {"registry": "b"}}), OK)]
+#[case(json!({"source": {"registry": "a"}, "destination": {"url": "https://b", "credentials": {"secretName": "s"}}}), OK)]
+#[case(json!({"source": {}, "destination": {"registry": "b"}}), "exactly one of registry and url")]
+#[case(json!({"source": {"registry": "a", "url": "https://a"}, "destination": {"registry": "b"}}), "exactly one of registry and url")]
+#[case(json!({"source": {"registry": "a", "ca": {"secretName": "s"}}, "destination": {"registry": "b"}}), "credentials and ca belong to url")]
+#[case(json!({"source": {"registry": "a", "credentials": {"secretName": "s"}}, "destination": {"registry": "b"}}), "credentials and ca belong to url")]
+#[case(json!({"source": {"registry": "a"}, "destination": {"registry": "a"}}), "same Registry")]
+#[case(json!({"source": {"registry": "a"}, "destination": {"registry": "a"}, "rewrite": {"prefix": "m/"}}), OK)]
+#[case(json!({"source": {"url": "https://a"}, "destination": {"url": "https://a"}}), "same URL")]
+#[case(json!({"source": {"registry": "a"}, "destination": {"registry": "b"}, "trigger": {"onPush": true}}), OK)]
+#[case(json!({"source": {"url": "https://a"}, "destination": {"registry": "b"}, "trigger": {"interval": "1h"}}), OK)]
+#[case(json!({"source": {"url": "https://a"}, "destination": {"registry": "b"}, "trigger": {"onPush": true}}), "onPush needs source.registry")]
+fn replication(#[case] spec: Value, #[case] refusal: &str) {
+    expect::<ReplicationPolicy>(&spec, None, refusal);
+}
+
+fn policy(signature: &Value) -> Value {
+    json!({"mode": "Enforce", "images": ["**"], "require": [{"signature": signature}]})
+}
+
+#[rstest]
+#[case(json!({"authorities": [{"name": "a", "key": {"secretName": "s"}}]}), OK)]
+#[case(json!({"threshold": 1, "authorities": [{"name": "a", "key": {"pem": "p"}}]}), OK)]
+#[case(json!({"threshold": 2, "authorities": [{"name": "a", "key": {"pem": "p"}}]}), "greater than the number of authorities")]
+#[case(json!({"authorities": [{"name": "a", "key": {}}]}), "exactly one of pem and secretName")]
+#[case(json!({"authorities": [{"name": "a", "key": {"pem": "p", "secretName": "s"}}]}), "exactly one of pem and secretName")]
+fn signatures(#[case] signature: Value, #[case] refusal: &str) {
+    expect::<ImagePolicy>(&policy(&signature), None, refusal);
+}
+
+#[test]
+fn an_empty_requirement_is_refused() {
+    expect::<ImagePolicy>(
+        &json!({"mode": "Warn", "images": ["**"], "require": [{}]}),
+        None,
+        "exactly one member",
+    );
+}
+
+#[rstest]
+#[case(json!({"key": "env", "operator": "In", "values": ["prod"]}), OK)]
+#[case(json!({"key": "env", "operator": "Exists"}), OK)]
+#[case(json!({"key": "env", "operator": "In"}), "In and NotIn take values")]
+#[case(json!({"key": "env", "operator": "DoesNotExist", "values": ["prod"]}), "In and NotIn take values")]
+fn selectors(#[case] expression: Value, #[case] refusal: &str) {
+    let mut spec = policy(&json!({"authorities": [{"name": "a", "key": {"secretName": "s"}}]}));
+    spec["namespaces"] = json!({"matchExpressions": [expression]});
+    expect::<ImagePolicy>(&spec, None, refusal);
+}
