@@ -1,8 +1,9 @@
 //! The objects that users write: Registry, ReplicationPolicy, ImagePolicy (group `berth.dev`, version `v1alpha1`).
 //! Each type is the schema that the API server enforces; `manifests/` holds the generated definitions.
 
-// The schema derive makes public shadow types that nobody is to name.
-#![allow(unreachable_pub)]
+// The schema derive makes public shadow types that nobody is to name; and what is documented here is read through
+// `kubectl explain`, where kinds are plain words.
+#![allow(unreachable_pub, clippy::doc_markdown)]
 
 pub mod image_policy;
 pub mod registry;
