@@ -6,6 +6,7 @@ pub mod config;
 pub mod digest;
 pub mod event;
 pub mod job;
+pub mod lifecycle;
 pub mod manifest;
 pub mod name;
 pub mod pattern;

@@ -1,0 +1,4 @@
+//! The registry server.
+
+pub mod engine;
+pub mod store;
