@@ -1,5 +1,7 @@
 //! The generated definitions are checked in, complete and bounded.
 
+#![allow(clippy::unwrap_used)]
+
 use std::{fs, path::Path};
 
 use berth_crds::{SCHEMA, SCHEMA_ANNOTATION, definitions};

@@ -1,6 +1,8 @@
 //! Every CEL rule: what it lets pass, and what it says when it refuses (R-OPR-1, R-OPR-5, R-OPR-6).
 //! The same rules meet a real API server in the cluster tests.
 
+#![allow(clippy::unwrap_used)]
+
 use berth_crds::{CustomResourceExt, ImagePolicy, Registry, ReplicationPolicy};
 use kube::core::cel::Validator;
 use rstest::rstest;
