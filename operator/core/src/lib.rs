@@ -2,4 +2,5 @@
 
 pub mod admission;
 pub mod images;
+pub mod replication;
 pub mod webhook_configuration;
