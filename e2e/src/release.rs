@@ -1,0 +1,61 @@
+//! Berth's own binaries, built as for a release.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
+use crate::command::{self, CommandError};
+
+/// Why there are no binaries.
+#[derive(Debug, thiserror::Error)]
+pub enum ReleaseError {
+    /// Cargo could not build them; its messages are on the terminal.
+    #[error(transparent)]
+    Cargo(#[from] CommandError),
+    /// Cargo succeeded but made no such program.
+    #[error("cargo built no program called {0}")]
+    NotBuilt(&'static str),
+}
+
+/// The release binaries on disk.
+#[derive(Debug, Clone)]
+pub struct Binaries {
+    /// The server.
+    pub registry: PathBuf,
+    /// The operator.
+    pub operator: PathBuf,
+}
+
+/// The folder of the workspace.
+pub fn workspace() -> &'static Path {
+    let own = Path::new(env!("CARGO_MANIFEST_DIR"));
+    own.parent().unwrap_or(own)
+}
+
+/// Cargo, in the workspace: the one that started this program, if one did.
+pub fn cargo() -> Command {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.current_dir(workspace());
+    cargo
+}
+
+/// Builds both binaries with the release profile.
+pub fn build() -> Result<Binaries, ReleaseError> {
+    let mut cargo = cargo();
+    cargo
+        .args(["build", "--release", "--locked", "--bins", "-p", "berth-registry", "-p", "berth-operator"])
+        .args(["--message-format", "json-render-diagnostics"])
+        // Cargo's progress is for the person who waits; its list of files is for us.
+        .stderr(Stdio::inherit());
+    let messages = command::run(&mut cargo)?;
+    let find = |name: &'static str| {
+        messages
+            .lines()
+            .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+            .filter(|message| message["target"]["name"] == name)
+            .find_map(|message| message["executable"].as_str().map(PathBuf::from))
+            .ok_or(ReleaseError::NotBuilt(name))
+    };
+    Ok(Binaries { registry: find("berth-registry")?, operator: find("berth-operator")? })
+}
