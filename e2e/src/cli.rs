@@ -77,8 +77,10 @@ impl Cli {
     pub fn run(self) -> Result<ExitCode, Box<dyn Error>> {
         interrupt::install()?;
         match self.command {
-            Action::Demo { keep } => drop(keep),
-            Action::Verify => {}
+            Action::Demo { keep } => demo::run(keep)?,
+            Action::Verify => {
+                return Ok(if verify::run()? { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+            }
             Action::Images { out } => {
                 for image in image::pack_all(Set::Release(&release::build()?), &out)? {
                     println!("{} {}", image.digest, image.name);

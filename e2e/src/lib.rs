@@ -3,6 +3,7 @@
 //! The flow: [`packages`] and [`tools`] provide the programs, [`image`] packs them into container
 //! images, [`cluster`] boots a node that runs those images, and [`verify`] and [`demo`] use it.
 
+pub mod chart;
 pub mod cli;
 pub mod cluster;
 pub mod command;
@@ -13,6 +14,7 @@ pub mod interrupt;
 pub mod packages;
 pub mod release;
 pub mod s3;
+pub mod stage;
 pub mod tools;
 pub mod verify;
 pub mod wait;

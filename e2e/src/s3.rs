@@ -20,7 +20,7 @@ pub fn start(cluster: &Cluster) -> Result<(), CommandError> {
         .replace("value: ACCESS_KEY", &format!("value: {ACCESS_KEY}"))
         .replace("value: SECRET_KEY", &format!("value: {SECRET_KEY}"));
     cluster.apply(&manifest)?;
-    cluster.wait_rollout("s3", "deployment/s3", Duration::from_secs(120))
+    cluster.wait_rollout("s3", "deployment/s3", Duration::from_mins(2))
 }
 
 /// Makes an empty bucket; one that is there stays as it is.

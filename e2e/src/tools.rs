@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::fmt::Write as _;
 use std::fs;
 use std::io;
 use std::os::unix::fs::symlink;
@@ -176,7 +177,7 @@ fn fingerprint(module: &Path) -> Result<String, ToolError> {
     for file in files(module)? {
         let content =
             fs::read(module.join(&file)).map_err(|source| ToolError::Io { path: file.clone(), source })?;
-        lines += &format!("{}  ./{}\n", sha256(content), file.display());
+        let _ = writeln!(lines, "{}  ./{}", sha256(content), file.display());
     }
     Ok(sha256(lines)[..16].into())
 }

@@ -18,7 +18,7 @@ use crate::tools::Tools;
 use crate::wait::wait_for;
 
 /// The longest wait for one step; a busy machine takes about a tenth of it.
-const STEP: Duration = Duration::from_secs(120);
+const STEP: Duration = Duration::from_mins(2);
 
 /// Folders that the node expects.
 const FOLDERS: &[&str] =

@@ -54,7 +54,9 @@ impl Cgroup {
     pub(super) fn remove(&self) -> Result<(), ClusterError> {
         let groups: Vec<PathBuf> = trees().into_iter().map(|tree| tree.join(&self.name)).collect();
         wait_for("the control group's last process to end", Duration::from_secs(20), || {
-            groups.iter().for_each(|group| remove_tree(group));
+            for group in &groups {
+                remove_tree(group);
+            }
             match groups.iter().find(|group| group.exists()) {
                 Some(group) => Err(format!("{} is still in use", group.display())),
                 None => Ok(()),

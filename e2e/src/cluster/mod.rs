@@ -152,7 +152,7 @@ impl Cluster {
         self.admin.run_with_input("kubectl", &["apply", "--server-side", "--filename=-"], yaml)
     }
 
-    /// Waits until all replicas of a Deployment (`deployment/NAME`), StatefulSet or DaemonSet run the
+    /// Waits until all replicas of a workload such as `deployment/NAME` run the
     /// newest version; on failure the error ends with what is wrong in the namespace.
     pub fn wait_rollout(
         &self,
