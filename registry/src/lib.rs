@@ -1,4 +1,18 @@
-//! The registry server.
+//! The registry server: the OCI distribution API over HTTPS, on a store that is the only state.
+//! `cli` reads what to do, `serve` puts the parts together, `server` takes connections, `http` answers, `engine` stores.
 
+pub mod auth;
+pub mod cli;
 pub mod engine;
+pub mod events;
+pub mod http;
+pub mod jobs;
+pub mod metrics;
+pub mod readiness;
+pub mod reload;
+pub mod serve;
+pub mod server;
+pub mod settings;
+pub mod stall;
 pub mod store;
+pub mod tls;

@@ -1,0 +1,160 @@
+//! The command line: `serve`, `prune`, `replicate`. Every flag of `serve` is also a `BERTH_…` variable and a key of the
+//! file; errors go to stderr with what to do, and the exit code is 1 (2 for a malformed command line).
+
+use std::{path::PathBuf, process::ExitCode};
+
+use berth_registry_core::config::Anonymous;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use tracing_subscriber::EnvFilter;
+
+use crate::{
+    jobs::client::{self, PruneArguments},
+    serve,
+    settings::{Overrides, Settings, read_file},
+};
+
+/// An OCI registry whose only state is its store.
+#[derive(Debug, Parser)]
+#[command(name = "berth-registry", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve the registry.
+    Serve(Serve),
+    /// Ask a running registry to apply its lifecycle rules, and print what it removes.
+    Prune(Prune),
+}
+
+#[derive(Debug, Args)]
+struct Serve {
+    /// Address to listen on, host:port [default: 0.0.0.0:5000].
+    #[arg(long, env = "BERTH_LISTEN")]
+    listen: Option<String>,
+    #[arg(long, env = "BERTH_STORE", help = "Where content is kept: memory:, file:///path or s3://bucket/prefix")]
+    store: Option<String>,
+    /// PEM file with the certificate chain.
+    #[arg(long, env = "BERTH_TLS_CERT")]
+    tls_cert: Option<PathBuf>,
+    /// PEM file with the key of the certificate.
+    #[arg(long, env = "BERTH_TLS_KEY")]
+    tls_key: Option<PathBuf>,
+    /// Serve without TLS.
+    #[arg(long, env = "BERTH_PLAIN_HTTP")]
+    plain_http: bool,
+    /// Users: an htpasswd file with bcrypt hashes.
+    #[arg(long, env = "BERTH_HTPASSWD")]
+    htpasswd: Option<PathBuf>,
+    /// What a caller without credentials may do [default: none].
+    #[arg(long, env = "BERTH_ANONYMOUS", value_enum)]
+    anonymous: Option<AnonymousFlag>,
+    /// Configuration file; flags and variables win over it.
+    #[arg(long, env = "BERTH_CONFIG")]
+    config: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum AnonymousFlag {
+    /// Nothing.
+    None,
+    /// Pull.
+    Read,
+    /// Pull, push and delete.
+    Write,
+}
+
+#[derive(Debug, Args)]
+struct Prune {
+    #[arg(long, help = "The registry, https://host[:port]")]
+    url: String,
+    /// PEM file with the certificates to trust instead of the system's.
+    #[arg(long)]
+    ca: Option<PathBuf>,
+    /// File with a bearer token.
+    #[arg(long)]
+    token_file: Option<PathBuf>,
+    /// Say what would be removed, remove nothing.
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// Does what the command line says.
+pub fn run() -> ExitCode {
+    let cli = Cli::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(&error),
+    };
+    let result = match cli.command {
+        Command::Serve(flags) => {
+            log_as_json();
+            runtime.block_on(run_serve(flags))
+        }
+        Command::Prune(flags) => runtime
+            .block_on(client::prune(PruneArguments {
+                url: flags.url,
+                ca_file: flags.ca,
+                token_file: flags.token_file,
+                dry_run: flags.dry_run,
+            }))
+            .map_err(Into::into),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => failed(error.as_ref()),
+    }
+}
+
+async fn run_serve(flags: Serve) -> Result<(), Box<dyn std::error::Error>> {
+    let file = flags.config.as_deref().map(read_file).transpose()?.unwrap_or_default();
+    let settings = Settings::new(flags.into(), file)?;
+    Ok(serve::run(settings).await?)
+}
+
+impl From<Serve> for Overrides {
+    fn from(flags: Serve) -> Self {
+        Self {
+            listen: flags.listen,
+            store: flags.store,
+            tls_cert: flags.tls_cert,
+            tls_key: flags.tls_key,
+            plain_http: flags.plain_http,
+            htpasswd: flags.htpasswd,
+            anonymous: flags.anonymous.map(|anonymous| match anonymous {
+                AnonymousFlag::None => Anonymous::None,
+                AnonymousFlag::Read => Anonymous::Read,
+                AnonymousFlag::Write => Anonymous::Write,
+            }),
+        }
+    }
+}
+
+fn log_as_json() {
+    let filter = EnvFilter::try_from_env("BERTH_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .json()
+        .flatten_event(true)
+        .with_current_span(false)
+        .with_span_list(false)
+        .with_env_filter(filter)
+        .init();
+}
+
+fn failed(error: &dyn std::error::Error) -> ExitCode {
+    eprintln!("berth-registry: {error}");
+    ExitCode::FAILURE
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,209 @@
+//! The HTTP surface: from a request to an endpoint family and back (distribution-spec 1.1). `server` hands requests in;
+//! each family calls the engine. One request is: parse the path, find out who calls, check the right, answer, log.
+
+mod access_log;
+mod base;
+mod blobs;
+mod catalog;
+mod error;
+mod etag;
+mod failure;
+mod health;
+mod management;
+mod manifests;
+mod query;
+mod range;
+mod referrers;
+mod route;
+mod tags;
+mod uploads;
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use axum::{
+    body::Body,
+    response::{IntoResponse, Response},
+};
+use berth_registry_core::RepositoryName;
+use futures::{StreamExt as _, stream};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Version, header};
+
+use self::{access_log::Exchange, error::ApiError, query::Query, route::Route};
+use crate::{
+    auth::{Action, Authenticator, Caller},
+    engine::{ByteStream, Engine},
+    events::Events,
+    jobs::prune::Prune,
+    metrics::Metrics,
+    readiness::Readiness,
+};
+
+const DOCKER_CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
+const DOCKER_UPLOAD_UUID: HeaderName = HeaderName::from_static("docker-upload-uuid");
+const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// For a client that began to send a body and went silent.
+const BODY_STALLED: Duration = Duration::from_mins(1);
+
+/// What every request shares.
+pub struct App {
+    /// The engine, or why there is none.
+    pub readiness: Readiness,
+    /// Who may do what.
+    pub auth: Authenticator,
+    /// For Prometheus.
+    pub metrics: Arc<Metrics>,
+    /// Tells the operator what changed.
+    pub events: Events,
+    /// The prune job.
+    pub prune: Prune,
+}
+
+/// A request whose caller may make it.
+struct Call {
+    engine: Engine,
+    caller: Caller,
+    events: Events,
+    method: Method,
+    headers: HeaderMap,
+    query: Query,
+    body: Body,
+}
+
+impl Call {
+    /// A header, if it is there and readable.
+    fn header(&self, name: HeaderName) -> Option<&str> {
+        self.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+
+    /// The body as the engine takes it.
+    fn into_stream(self) -> ByteStream {
+        let body = self.body.into_data_stream();
+        stream::unfold(Some(body), async |body| {
+            let mut body = body?;
+            match tokio::time::timeout(BODY_STALLED, body.next()).await {
+                Ok(None) => None,
+                Ok(Some(Ok(chunk))) => Some((Ok(chunk), Some(body))),
+                Ok(Some(Err(error))) => Some((Err(std::io::Error::other(error)), None)),
+                Err(_) => Some((Err(std::io::ErrorKind::TimedOut.into()), None)),
+            }
+        })
+        .boxed()
+    }
+}
+
+/// Answers one request; never fails.
+pub async fn handle<B>(app: Arc<App>, request: Request<B>, remote: SocketAddr) -> Response
+where
+    B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
+    B::Error: Into<axum::BoxError>,
+{
+    let (version, is_head) = (request.version(), request.method() == Method::HEAD);
+    let route = Route::parse(request.uri().path());
+    let mut exchange = Exchange::begin(&app.metrics, request.method(), route.as_ref().ok(), remote);
+    let request = request.map(|body| exchange.count_received(body));
+    let mut response = match answer(&app, route, request, &mut exchange).await {
+        Ok(response) => response,
+        Err(error) => error.into_response(),
+    };
+    let headers = response.headers_mut();
+    headers.insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
+    headers.insert(REQUEST_ID, exchange.id());
+    if app.readiness.is_draining() && version < Version::HTTP_2 {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    if is_head {
+        response = without_body(response);
+    }
+    exchange.finish(response)
+}
+
+/// Keeps the headers that a GET would have, `Content-Length` among them.
+fn without_body(response: Response) -> Response {
+    use http_body::Body as _;
+    let (mut head, body) = response.into_parts();
+    if let (Some(size), false) = (body.size_hint().exact(), head.headers.contains_key(header::CONTENT_LENGTH)) {
+        head.headers.insert(header::CONTENT_LENGTH, size.into());
+    }
+    Response::from_parts(head, Body::empty())
+}
+
+async fn answer(
+    app: &App,
+    route: Result<Route, route::InvalidRoute>,
+    request: Request<Body>,
+    exchange: &mut Exchange,
+) -> Result<Response, ApiError> {
+    if let Ok(route @ (Route::Live | Route::Ready | Route::Metrics)) = &route {
+        return health::answer(app, route, request.method()).await;
+    }
+    let (head, body) = request.into_parts();
+    let caller = app.auth.authenticate(&head.headers).await.inspect_err(|error| {
+        if *error == crate::auth::AuthError::Refused {
+            app.metrics.login_refused();
+        }
+    })?;
+    exchange.caller(&caller);
+    let action = route.as_ref().map_or(Action::Ping, |route| needed(route, &head.method));
+    authorize(&caller, action)?;
+    let route = route.map_err(|error| ApiError::invalid_route(&error, &head.method))?;
+    if route == Route::Base {
+        return base::answer(&app.auth, &head.method);
+    }
+    let engine = app.readiness.engine().map_err(|not_ready| {
+        ApiError::unavailable("the registry cannot use its store yet")
+            .detail(format!("{}: {}", not_ready.reason, not_ready.message))
+    })?;
+    let call = Call {
+        engine,
+        caller,
+        events: app.events.clone(),
+        query: Query::parse(head.uri.query())?,
+        method: head.method,
+        headers: head.headers,
+        body,
+    };
+    match route {
+        Route::Catalog => catalog::answer(call).await,
+        Route::Tags(name) => tags::answer(call, &name).await,
+        Route::Manifest(name, reference) => manifests::answer(call, &name, &reference).await,
+        Route::Blob(name, digest) => blobs::answer(call, &name, &digest).await,
+        Route::Uploads(name) => uploads::begin(call, &name).await,
+        Route::Upload(name, id) => uploads::answer(call, &name, id).await,
+        Route::Referrers(name, digest) => referrers::answer(call, &name, &digest).await,
+        Route::Prune => management::prune(call, &app.prune).await,
+        Route::Base | Route::Live | Route::Ready | Route::Metrics => Err(ApiError::method_not_allowed("GET, HEAD")),
+    }
+}
+
+/// What a request wants to do; a method that the endpoint does not have is answered with 405 to whoever may read.
+fn needed(route: &Route, method: &Method) -> Action {
+    match (route, method.as_str()) {
+        (Route::Base, _) => Action::Ping,
+        (Route::Prune, _) => Action::Prune,
+        (Route::Uploads(_) | Route::Upload(..), _) | (_, "PUT" | "POST" | "PATCH") => Action::Push,
+        (_, "DELETE") => Action::Delete,
+        _ => Action::Pull,
+    }
+}
+
+fn authorize(caller: &Caller, action: Action) -> Result<(), ApiError> {
+    match &caller.name {
+        _ if caller.grant.allows(action) => Ok(()),
+        None => Err(ApiError::unauthorized("this needs credentials")),
+        Some(name) => Err(ApiError::denied(format!("{name} may not do this"))
+            .detail("ask the owner of the Registry for a role that suffices")),
+    }
+}
+
+/// The path of content, for `Location`.
+fn location(name: &RepositoryName, rest: &str) -> Result<HeaderValue, ApiError> {
+    value(format!("/v2/{name}/{rest}"))
+}
+
+/// A header value from text that was made here or was parsed.
+fn value(text: impl std::fmt::Display) -> Result<HeaderValue, ApiError> {
+    HeaderValue::try_from(text.to_string()).map_err(|_| {
+        ApiError::new(http::StatusCode::INTERNAL_SERVER_ERROR, "UNKNOWN", "a header value holds control characters")
+    })
+}

@@ -1,0 +1,171 @@
+//! What Prometheus is told (`GET /metrics`). Labels have few values: endpoint, method and status class, never a name
+//! that a client chose.
+
+use std::{
+    sync::atomic::{AtomicI64, AtomicU64},
+    time::Duration,
+};
+
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text::encode},
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    registry::{Registry, Unit},
+};
+
+/// Labels of requests.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct RequestLabels {
+    /// The endpoint.
+    pub route: &'static str,
+    /// The HTTP method.
+    pub method: &'static str,
+    /// `2xx`, …
+    pub status: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RouteLabels {
+    route: &'static str,
+    method: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OutcomeLabels {
+    outcome: &'static str,
+}
+
+/// The metrics of one process.
+pub struct Metrics {
+    registry: Registry,
+    requests: Family<RequestLabels, Counter>,
+    durations: Family<RouteLabels, Histogram>,
+    received: Counter<u64, AtomicU64>,
+    sent: Counter<u64, AtomicU64>,
+    in_flight: Gauge,
+    store_ready: Gauge,
+    certificate: Gauge<i64, AtomicI64>,
+    logins_refused: Counter,
+    pruned: Counter,
+    events: Family<OutcomeLabels, Counter>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let metrics = Self {
+            registry: Registry::with_prefix("berth"),
+            requests: Family::default(),
+            durations: Family::new_with_constructor(|| {
+                Histogram::new([0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0])
+            }),
+            received: Counter::default(),
+            sent: Counter::default(),
+            in_flight: Gauge::default(),
+            store_ready: Gauge::default(),
+            certificate: Gauge::default(),
+            logins_refused: Counter::default(),
+            pruned: Counter::default(),
+            events: Family::default(),
+        };
+        metrics.registered()
+    }
+}
+
+impl Metrics {
+    fn registered(mut self) -> Self {
+        let registry = &mut self.registry;
+        registry.register("http_requests", "Requests answered", self.requests.clone());
+        registry.register_with_unit(
+            "http_request_duration",
+            "Time from the request's head to the last byte of the answer",
+            Unit::Seconds,
+            self.durations.clone(),
+        );
+        registry.register_with_unit("http_received", "Bytes of request bodies", Unit::Bytes, self.received.clone());
+        registry.register_with_unit("http_sent", "Bytes of response bodies", Unit::Bytes, self.sent.clone());
+        registry.register("http_requests_in_flight", "Requests being answered", self.in_flight.clone());
+        registry.register("store_ready", "1 if the store can be used, else 0", self.store_ready.clone());
+        registry.register_with_unit(
+            "certificate_expiry_timestamp",
+            "When the served certificate expires, since 1970; 0 without TLS",
+            Unit::Seconds,
+            self.certificate.clone(),
+        );
+        registry.register("logins_refused", "Requests with wrong credentials", self.logins_refused.clone());
+        registry.register("pruned_images", "Images removed by lifecycle rules", self.pruned.clone());
+        registry.register("events", "Events sent to the operator, by outcome", self.events.clone());
+        self
+    }
+
+    /// A request began.
+    pub fn began(&self) {
+        self.in_flight.inc();
+    }
+
+    /// A request ended: its last byte was sent, or its connection broke.
+    pub fn ended(&self, labels: &RequestLabels, took: Duration, received: u64, sent: u64) {
+        self.in_flight.dec();
+        self.requests.get_or_create(labels).inc();
+        let route = RouteLabels { route: labels.route, method: labels.method };
+        self.durations.get_or_create(&route).observe(took.as_secs_f64());
+        self.received.inc_by(received);
+        self.sent.inc_by(sent);
+    }
+
+    /// Whether the store can be used.
+    pub fn store_ready(&self, ready: bool) {
+        self.store_ready.set(ready.into());
+    }
+
+    /// When the served certificate expires, since 1970.
+    pub fn certificate_expires(&self, at: Duration) {
+        self.certificate.set(i64::try_from(at.as_secs()).unwrap_or(i64::MAX));
+    }
+
+    /// Credentials were wrong.
+    pub fn login_refused(&self) {
+        self.logins_refused.inc();
+    }
+
+    /// A lifecycle rule removed an image.
+    pub fn pruned(&self) {
+        self.pruned.inc();
+    }
+
+    /// An event was delivered, or given up.
+    pub fn event(&self, delivered: bool) {
+        let outcome = if delivered { "delivered" } else { "failed" };
+        self.events.get_or_create(&OutcomeLabels { outcome }).inc();
+    }
+
+    /// The text that Prometheus reads.
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        // Writing to a String cannot fail.
+        let _ = encode(&mut text, &self.registry);
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_text_names_what_was_counted() {
+        let metrics = Metrics::default();
+        let labels = RequestLabels { route: "blob", method: "GET", status: "2xx" };
+        metrics.began();
+        metrics.ended(&labels, Duration::from_millis(3), 0, 7);
+        metrics.store_ready(true);
+        let text = metrics.text();
+        for line in [
+            "berth_http_requests_total{route=\"blob\",method=\"GET\",status=\"2xx\"} 1",
+            "berth_http_request_duration_seconds_count{route=\"blob\",method=\"GET\"} 1",
+            "berth_http_sent_bytes_total 7",
+            "berth_http_requests_in_flight 0",
+            "berth_store_ready 1",
+        ] {
+            assert!(text.contains(line), "{line} is not in\n{text}");
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! `berth-registry serve`: puts the parts together, in the order in which they can fail, and runs until told to stop.
+
+use std::sync::Arc;
+
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+};
+use tokio_rustls::TlsAcceptor;
+
+use crate::{
+    auth::{
+        Authenticator,
+        htpasswd::{Users, UsersError},
+        token_review::{ApiServer, TokenReviewError, TokenReviewer},
+    },
+    events::{Events, EventsError},
+    http::App,
+    jobs::prune::Prune,
+    metrics::Metrics,
+    readiness::Readiness,
+    server,
+    settings::Settings,
+    store::StoreOptions,
+    tls::{self, TlsError},
+};
+
+/// Why the server cannot start. A store that is not there is no reason: it is waited for.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The users file.
+    #[error(transparent)]
+    Users(#[from] UsersError),
+    /// The API server.
+    #[error(transparent)]
+    Tokens(#[from] TokenReviewError),
+    /// The certificate.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The event sink.
+    #[error(transparent)]
+    Events(#[from] EventsError),
+    /// The address.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// As configured.
+        address: String,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The operating system gives no signals.
+    #[error("cannot wait for signals: {0}")]
+    Signals(std::io::Error),
+}
+
+/// Serves until SIGTERM or SIGINT, then drains.
+pub async fn run(settings: Settings) -> Result<(), ServeError> {
+    let metrics = Arc::new(Metrics::default());
+    let users = match settings.htpasswd {
+        Some(path) => Some(Users::open(path).await?),
+        None => None,
+    };
+    let tokens = match settings.service_accounts {
+        Some(accounts) => Some(TokenReviewer::new(ApiServer::in_cluster()?, accounts).await?),
+        None => None,
+    };
+    let tls = match &settings.tls {
+        Some(files) => Some(TlsAcceptor::from(tls::server_config(files, metrics.clone()).await?)),
+        None => None,
+    };
+    let events = match settings.events {
+        Some(sink) => Events::start(sink, metrics.clone()).await?,
+        None => Events::default(),
+    };
+    let app = Arc::new(App {
+        readiness: Readiness::new(metrics.clone()),
+        auth: Authenticator { anonymous: settings.anonymous, users, tokens },
+        prune: Prune::new(settings.lifecycle, events.clone(), metrics.clone()),
+        events,
+        metrics,
+    });
+    let mut terminate = signal(SignalKind::terminate()).map_err(ServeError::Signals)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(ServeError::Signals)?;
+    let listening = async {
+        let listener = TcpListener::bind(&settings.listen).await?;
+        let address = listener.local_addr()?;
+        Ok((listener, address))
+    };
+    let (listener, address) =
+        listening.await.map_err(|source| ServeError::Listen { address: settings.listen.clone(), source })?;
+    tracing::info!(%address, tls = tls.is_some(), "listening");
+    let opener = tokio::spawn({
+        let (app, store) = (app.clone(), settings.store);
+        let options = StoreOptions { ca_file: settings.store_ca_file };
+        async move { app.readiness.open(&store, &options).await }
+    });
+    let stop = async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    };
+    server::serve(listener, tls, app, stop, settings.drain_delay).await;
+    opener.abort();
+    tracing::info!("stopped");
+    Ok(())
+}

@@ -1,0 +1,133 @@
+//! Connections: accept, TLS, HTTP/1.1 and HTTP/2, and a stop that no client notices. Requests go to `http::handle`.
+
+use std::{convert::Infallible, future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
+
+use hyper::service::service_fn;
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::{
+        conn::auto::Builder,
+        graceful::{GracefulShutdown, Watcher},
+    },
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, TcpStream},
+    time::timeout,
+};
+use tokio_rustls::TlsAcceptor;
+
+use crate::{
+    http::{self, App},
+    stall::Stall,
+};
+
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// For the head of a request; also how long an idle HTTP/1.1 connection is kept.
+const HEAD: Duration = Duration::from_mins(1);
+/// For a client that neither takes bytes nor closes.
+const STALLED: Duration = Duration::from_mins(1);
+const MAX_HEAD: usize = 64 * 1024;
+const MAX_HEADERS: usize = 100;
+const MAX_STREAMS: u32 = 128;
+/// What a client may send on one HTTP/2 stream, and on all of a connection, before the engine has taken it.
+const STREAM_WINDOW: u32 = 512 * 1024;
+const CONNECTION_WINDOW: u32 = 2 * 1024 * 1024;
+
+/// Serves until `stop` is done. Then readiness says `Draining`; for `drain_delay` everything goes on, so that load
+/// balancers notice; then nothing is accepted any more and what is in flight is finished.
+pub async fn serve(
+    listener: TcpListener,
+    tls: Option<TlsAcceptor>,
+    app: Arc<App>,
+    stop: impl Future<Output = ()>,
+    drain_delay: Duration,
+) {
+    let (connections, builder) = (GracefulShutdown::new(), Arc::new(builder()));
+    let stop = async {
+        stop.await;
+        tracing::info!(delay_s = drain_delay.as_secs(), "draining");
+        app.readiness.drain();
+        tokio::time::sleep(drain_delay).await;
+    };
+    let mut stop = std::pin::pin!(stop);
+    loop {
+        let accepted = tokio::select! {
+            () = &mut stop => break,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, remote)) => {
+                let connection = Connection { remote, app: app.clone(), builder: builder.clone(), watcher: connections.watcher() };
+                tokio::spawn(connection.run(stream, tls.clone()));
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a connection");
+                // Out of file descriptors, most likely: without a pause this would be a busy loop.
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+    drop(listener);
+    tracing::info!(connections = connections.count(), "finishing what is in flight");
+    connections.shutdown().await;
+}
+
+fn builder() -> Builder<TokioExecutor> {
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD)
+        .max_buf_size(MAX_HEAD)
+        .max_headers(MAX_HEADERS);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(Duration::from_secs(30))
+        .keep_alive_timeout(Duration::from_secs(20))
+        .max_header_list_size(MAX_HEAD as u32)
+        .max_concurrent_streams(MAX_STREAMS)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW);
+    builder
+}
+
+struct Connection {
+    remote: SocketAddr,
+    app: Arc<App>,
+    builder: Arc<Builder<TokioExecutor>>,
+    watcher: Watcher,
+}
+
+impl Connection {
+    async fn run(self, stream: TcpStream, tls: Option<TlsAcceptor>) {
+        let remote = self.remote;
+        if let Err(error) = self.accepted(stream, tls).await {
+            tracing::debug!(%remote, %error, "connection ended");
+        }
+    }
+
+    async fn accepted(self, stream: TcpStream, tls: Option<TlsAcceptor>) -> io::Result<()> {
+        // Answers are written whole; waiting for more would only delay them.
+        stream.set_nodelay(true)?;
+        let stream = Stall::new(stream, STALLED);
+        match tls {
+            Some(tls) => {
+                let stream = timeout(HANDSHAKE, tls.accept(stream)).await??;
+                self.serve(stream).await
+            }
+            None => self.serve(stream).await,
+        }
+    }
+
+    async fn serve(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> io::Result<()> {
+        let Self { remote, app, builder, watcher } = self;
+        let service = service_fn(move |request| {
+            let app = app.clone();
+            async move { Ok::<_, Infallible>(http::handle(app, request, remote).await) }
+        });
+        let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
+        watcher.watch(connection).await.map_err(io::Error::other)
+    }
+}

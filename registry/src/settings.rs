@@ -1,0 +1,209 @@
+//! What the server is told, made certain: flags over `BERTH_…` variables (clap merges these two) over the file
+//! `berth.yaml`. What is contradictory, missing or misspelt is refused before anything starts. Pure but for the file.
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use berth_registry_core::{
+    Age,
+    config::{Anonymous, EventSink, LifecycleRule, ServerConfig, ServiceAccounts, TlsFiles},
+};
+
+const DEFAULT_LISTEN: &str = "0.0.0.0:5000";
+const DEFAULT_DRAIN_DELAY: Age = Age::from_secs(5);
+
+/// Valid settings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// `host:port`.
+    pub listen: String,
+    /// The store's URL.
+    pub store: String,
+    /// Certificates that the store is trusted by.
+    pub store_ca_file: Option<PathBuf>,
+    /// TLS, or `None` for plain HTTP.
+    pub tls: Option<TlsFiles>,
+    /// The users file.
+    pub htpasswd: Option<PathBuf>,
+    /// What a caller without credentials may do.
+    pub anonymous: Anonymous,
+    /// `ServiceAccounts` that may call.
+    pub service_accounts: Option<ServiceAccounts>,
+    /// What the prune job applies.
+    pub lifecycle: Vec<LifecycleRule>,
+    /// Where changes are told.
+    pub events: Option<EventSink>,
+    /// How long to go on serving after readiness said `Draining`.
+    pub drain_delay: Duration,
+}
+
+/// Why the settings are refused.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    /// The file cannot be read.
+    #[error("cannot read the configuration {}: {source}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file is no YAML of the expected form; the message names the key and the line.
+    #[error("the configuration {} is not valid: {source}", path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// What and where.
+        source: serde_yaml::Error,
+    },
+    /// No store.
+    #[error("say where content is kept: --store memory:, --store file:///path or --store s3://bucket/prefix")]
+    NoStore,
+    /// TLS and plain HTTP.
+    #[error("TLS files and plain HTTP contradict each other: set --tls-cert and --tls-key, or --plain-http, not both")]
+    TlsAndPlain,
+    /// Neither TLS nor plain HTTP.
+    #[error("set --tls-cert and --tls-key, or --plain-http if something else terminates TLS")]
+    NoTransport,
+    /// A certificate without its key, or a key without its certificate.
+    #[error("--tls-cert and --tls-key belong together: set both")]
+    HalfTls,
+    /// Two rules of one priority.
+    #[error("lifecycle rules must have different priorities: {0} is there twice")]
+    SamePriority(u32),
+    /// A rule that removes nothing or everything.
+    #[error("lifecycle rule {0} must have exactly one of keepLast and olderThan")]
+    RuleAction(u32),
+}
+
+/// What flags and variables say; they win over the file.
+#[derive(Clone, Debug, Default)]
+pub struct Overrides {
+    /// `--listen`.
+    pub listen: Option<String>,
+    /// `--store`.
+    pub store: Option<String>,
+    /// `--tls-cert`.
+    pub tls_cert: Option<PathBuf>,
+    /// `--tls-key`.
+    pub tls_key: Option<PathBuf>,
+    /// `--plain-http`.
+    pub plain_http: bool,
+    /// `--htpasswd`.
+    pub htpasswd: Option<PathBuf>,
+    /// `--anonymous`.
+    pub anonymous: Option<Anonymous>,
+}
+
+/// Reads `berth.yaml`, or a file of the replication worker.
+pub fn read_file<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, SettingsError> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|source| SettingsError::Unreadable { path: path.to_owned(), source })?;
+    serde_yaml::from_str(&text).map_err(|source| SettingsError::Malformed { path: path.to_owned(), source })
+}
+
+impl Settings {
+    /// Merges and checks.
+    pub fn new(overrides: Overrides, file: ServerConfig) -> Result<Self, SettingsError> {
+        let (cert, key) = file.tls.map_or((None, None), |tls| (Some(tls.cert), Some(tls.key)));
+        let plain = overrides.plain_http || file.plain_http;
+        let tls = match (overrides.tls_cert.or(cert), overrides.tls_key.or(key)) {
+            (Some(_), Some(_)) if plain => return Err(SettingsError::TlsAndPlain),
+            (Some(cert), Some(key)) => Some(TlsFiles { cert, key }),
+            (None, None) if plain => None,
+            (None, None) => return Err(SettingsError::NoTransport),
+            _ => return Err(SettingsError::HalfTls),
+        };
+        check_rules(&file.lifecycle)?;
+        Ok(Self {
+            listen: overrides.listen.or(file.listen).unwrap_or_else(|| DEFAULT_LISTEN.to_owned()),
+            store: overrides.store.or(file.store).ok_or(SettingsError::NoStore)?,
+            store_ca_file: file.store_ca_file,
+            tls,
+            htpasswd: overrides.htpasswd.or(file.htpasswd),
+            anonymous: overrides.anonymous.or(file.anonymous).unwrap_or_default(),
+            service_accounts: file.service_accounts,
+            lifecycle: file.lifecycle,
+            events: file.events,
+            drain_delay: file.drain_delay.unwrap_or(DEFAULT_DRAIN_DELAY).as_duration(),
+        })
+    }
+}
+
+fn check_rules(rules: &[LifecycleRule]) -> Result<(), SettingsError> {
+    let mut priorities: Vec<u32> = rules.iter().map(|rule| rule.priority).collect();
+    priorities.sort_unstable();
+    if let Some(pair) = priorities.windows(2).find(|pair| pair[0] == pair[1]) {
+        return Err(SettingsError::SamePriority(pair[0]));
+    }
+    match rules.iter().find(|rule| rule.keep_last.is_some() == rule.older_than.is_some()) {
+        Some(rule) => Err(SettingsError::RuleAction(rule.priority)),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    fn yaml(text: &str) -> Result<ServerConfig, String> {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("berth.yaml");
+        std::fs::write(&path, text).unwrap();
+        read_file(&path).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn flags_win_over_the_file() {
+        let file = yaml("store: 'memory:'\nplainHttp: true\nlisten: 1.2.3.4:5\nanonymous: read\ndrainDelay: 7s\n").unwrap();
+        let overrides = Overrides {
+            listen: Some("127.0.0.1:0".to_owned()),
+            anonymous: Some(Anonymous::Write),
+            ..Overrides::default()
+        };
+        let settings = Settings::new(overrides, file.clone()).unwrap();
+        assert_eq!((settings.listen.as_str(), settings.anonymous), ("127.0.0.1:0", Anonymous::Write));
+        assert_eq!((settings.store.as_str(), settings.drain_delay), ("memory:", Duration::from_secs(7)));
+        let settings = Settings::new(Overrides::default(), file).unwrap();
+        assert_eq!((settings.listen.as_str(), settings.anonymous), ("1.2.3.4:5", Anonymous::Read));
+    }
+
+    #[test]
+    fn without_a_word_nothing_is_open() {
+        let settings = Settings::new(Overrides::default(), yaml("{store: 'memory:', plainHttp: true}").unwrap()).unwrap();
+        assert_eq!(settings.anonymous, Anonymous::None);
+        assert_eq!(settings.listen, DEFAULT_LISTEN);
+    }
+
+    #[rstest]
+    #[case("plainHttp: true", "--store")]
+    #[case("store: 'memory:'", "--plain-http")]
+    #[case("{store: 'memory:', plainHttp: true, tls: {cert: a, key: b}}", "contradict")]
+    #[case("{store: 'memory:', plainHttp: true, lifecycle: [{priority: 1, keepLast: 1}, {priority: 1, keepLast: 2}]}", "1 is there twice")]
+    #[case("{store: 'memory:', plainHttp: true, lifecycle: [{priority: 3}]}", "rule 3")]
+    #[case("{store: 'memory:', plainHttp: true, lifecycle: [{priority: 3, keepLast: 1, olderThan: 1d}]}", "rule 3")]
+    fn refuses(#[case] text: &str, #[case] says: &str) {
+        let error = Settings::new(Overrides::default(), yaml(text).unwrap()).unwrap_err().to_string();
+        assert!(error.contains(says), "{error}");
+    }
+
+    #[test]
+    fn half_of_tls_is_refused() {
+        let overrides = Overrides { tls_cert: Some("a".into()), store: Some("memory:".to_owned()), ..Overrides::default() };
+        assert!(matches!(Settings::new(overrides, ServerConfig::default()), Err(SettingsError::HalfTls)));
+    }
+
+    #[rstest]
+    #[case("store: 'memory:'\nplainHtp: true\n", "plainHtp", "line 2")]
+    #[case("listen: a\nstore: b: c\n", "not valid", "line 2")]
+    #[case("listen: a\ndrainDelay: soon", "\"soon\" is no span of time", "")]
+    #[case("plainHttp: true\ntls:\n  cert: a\n  kye: b", "kye", "line 4")]
+    #[case("lifecycle:\n  - priority: 1\n    olderThan: 5x", "lifecycle[0]: \"5x\" is no span", "line 2")]
+    fn misspelt_keys_are_named_with_their_line(#[case] text: &str, #[case] what: &str, #[case] line: &str) {
+        let error = yaml(text).unwrap_err();
+        assert!(error.contains(what) && error.contains(line), "{error}");
+    }
+}

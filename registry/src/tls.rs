@@ -1,0 +1,142 @@
+//! TLS of the server: rustls with aws-lc-rs, TLS 1.2 and later, HTTP/2 and HTTP/1.1. A renewed certificate is served
+//! from the next handshake on, connections that stand are not touched.
+
+use std::{
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
+
+use berth_registry_core::config::TlsFiles;
+use rustls::{
+    ServerConfig,
+    crypto::aws_lc_rs::default_provider,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
+    server::{ClientHello, ResolvesServerCert},
+    sign::CertifiedKey,
+};
+use x509_parser::prelude::{FromDer as _, X509Certificate};
+
+use crate::{
+    metrics::Metrics,
+    reload::{Files, Unreadable},
+};
+
+/// Why TLS cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// A file cannot be read.
+    #[error("{0}: give readable PEM files with --tls-cert and --tls-key")]
+    Unreadable(#[from] Unreadable),
+    /// A file is no PEM of the kind that it should be.
+    #[error("the {0} is not readable PEM: {1}")]
+    Pem(&'static str, rustls::pki_types::pem::Error),
+    /// The certificate file holds no certificate.
+    #[error("the certificate file holds no certificate")]
+    Empty,
+    /// Key and certificate do not belong together, or are of an unknown kind.
+    #[error("the certificate and its key cannot be used: {0}")]
+    Unusable(#[from] rustls::Error),
+}
+
+#[derive(Debug)]
+struct Current(RwLock<Arc<CertifiedKey>>);
+
+impl ResolvesServerCert for Current {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.0.read().unwrap_or_else(PoisonError::into_inner).clone())
+    }
+}
+
+/// Reads certificate and key, follows their changes, and builds the server's side of TLS.
+pub async fn server_config(files: &TlsFiles, metrics: Arc<Metrics>) -> Result<Arc<ServerConfig>, TlsError> {
+    let (mut files, contents) = Files::read(vec![files.cert.clone(), files.key.clone()]).await?;
+    let first = certified_key(&contents)?;
+    metrics.certificate_expires(expiry(&first));
+    let current = Arc::new(Current(RwLock::new(Arc::new(first))));
+    let mut config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
+        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
+        .with_no_client_auth()
+        .with_cert_resolver(current.clone());
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    let weak = Arc::downgrade(&current);
+    tokio::spawn(async move {
+        loop {
+            let contents = files.changed().await;
+            let Some(current) = weak.upgrade() else { return };
+            match certified_key(&contents) {
+                Ok(renewed) => {
+                    metrics.certificate_expires(expiry(&renewed));
+                    *current.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(renewed);
+                    tracing::info!("certificate renewed");
+                }
+                Err(error) => tracing::error!(%error, "the renewed certificate is not served, the old one is"),
+            }
+        }
+    });
+    Ok(Arc::new(config))
+}
+
+fn certified_key(contents: &[Vec<u8>]) -> Result<CertifiedKey, TlsError> {
+    let [cert, key] = contents else { return Err(TlsError::Empty) };
+    let chain = CertificateDer::pem_slice_iter(cert)
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| TlsError::Pem("certificate", error))?;
+    if chain.is_empty() {
+        return Err(TlsError::Empty);
+    }
+    let key = PrivateKeyDer::from_pem_slice(key).map_err(|error| TlsError::Pem("key", error))?;
+    Ok(CertifiedKey::from_der(chain, key, &default_provider())?)
+}
+
+/// When the leaf expires, since 1970.
+fn expiry(key: &CertifiedKey) -> Duration {
+    let leaf = key.cert.first().and_then(|leaf| X509Certificate::from_der(leaf).ok());
+    let seconds = leaf.map_or(0, |(_, leaf)| leaf.validity().not_after.timestamp());
+    Duration::from_secs(u64::try_from(seconds).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pair(name: &str) -> (String, String) {
+        let generated = rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
+        (generated.cert.pem(), generated.signing_key.serialize_pem())
+    }
+
+    #[test]
+    fn a_pair_must_belong_together() {
+        let ((cert, key), (_, other)) = (pair("a"), pair("b"));
+        let load = |cert: &str, key: &str| certified_key(&[cert.into(), key.into()]);
+        assert!(expiry(&load(&cert, &key).unwrap()) > Duration::ZERO);
+        assert!(matches!(load(&cert, &other), Err(TlsError::Unusable(_))));
+        assert!(matches!(load("", &key), Err(TlsError::Empty)));
+        assert!(matches!(load(&cert, ""), Err(TlsError::Pem("key", _))));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_renewed_certificate_is_served_and_a_broken_one_is_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let files = TlsFiles { cert: directory.path().join("c"), key: directory.path().join("k") };
+        let write = |(cert, key): &(String, String)| {
+            std::fs::write(&files.key, key).unwrap();
+            std::fs::write(&files.cert, cert).unwrap();
+        };
+        let (old, new) = (pair("old"), pair("new"));
+        write(&old);
+        let metrics = Arc::new(Metrics::default());
+        let config = server_config(&files, metrics).await.unwrap();
+        let served = |config: &ServerConfig| format!("{:?}", config.cert_resolver);
+        let before = served(&config);
+        write(&(old.0.clone(), new.1.clone()));
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        assert_eq!(served(&config), before);
+        write(&new);
+        let changed = async {
+            while served(&config) == before {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_mins(1), changed).await.unwrap();
+    }
+}
