@@ -62,7 +62,7 @@ async fn an_image(t: &Target) -> Outcome {
 }
 
 async fn a_docker_image(t: &Target) -> Outcome {
-    keeps(&t.fresh(), &Manifest::image().as_docker(), "v1").await
+    keeps(&t.fresh(), &Manifest::image().dockerized(), "v1").await
 }
 
 async fn two_platforms(repo: &Repository) -> Result<Manifest, crate::support::http::Failure> {
@@ -76,9 +76,9 @@ async fn two_platforms(repo: &Repository) -> Result<Manifest, crate::support::ht
 }
 
 async fn a_docker_list(t: &Target) -> Outcome {
-    let (repo, image) = (t.fresh(), Manifest::image().as_docker());
+    let (repo, image) = (t.fresh(), Manifest::image().dockerized());
     repo.push_untagged(&image).await?;
-    keeps(&repo, &Manifest::index_of(&[&image]).as_docker(), "v1").await
+    keeps(&repo, &Manifest::index_of(&[&image]).dockerized(), "v1").await
 }
 
 async fn an_index(t: &Target) -> Outcome {
@@ -145,7 +145,7 @@ async fn layers_kept_elsewhere(t: &Target) -> Outcome {
         image.document["layers"].as_array_mut().into_iter().for_each(|layers| layers.push(layer.clone()));
     }
     keeps(&t.fresh(), &image, "v1").await?;
-    let mut docker = Manifest::image().as_docker();
+    let mut docker = Manifest::image().dockerized();
     docker.document["layers"][0] = json!({
         "mediaType": "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip",
         "digest": unknown_digest(), "size": 12345, "urls": ["https://layers.example.com/layer"],
@@ -258,7 +258,7 @@ async fn the_same_manifest_again(t: &Target) -> Outcome {
     repo.has_manifest(&image, "v1").await
 }
 
-/// A registry may take a manifest whose content is missing; if it does not, it says MANIFEST_BLOB_UNKNOWN.
+/// A registry may take a manifest whose content is missing; if it does not, it says `MANIFEST_BLOB_UNKNOWN`.
 pub(crate) async fn unknown_content(repo: &Repository, manifest: &Manifest) -> Outcome {
     let reply = repo.put_manifest(manifest, "v1").send().await?;
     if reply.status(&[201, 400, 404, 422])?.status != 201 {

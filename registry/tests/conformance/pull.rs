@@ -163,7 +163,7 @@ async fn a_manifest_of_another_repository(t: &Target) -> Outcome {
 async fn a_name_of_many_parts(t: &Target) -> Outcome {
     let id = format!("{:016x}", unique());
     let long = format!("conformance/{id}/{}", vec!["part"; 32].join("/"));
-    for name in [format!("{id}"), format!("c/{id}/a.b_c__d-e--f/0/{id}"), long] {
+    for name in [id.clone(), format!("c/{id}/a.b_c__d-e--f/0/{id}"), long] {
         let (repo, image) = (t.repository(&name), Manifest::image());
         repo.push(&image, "v1").await?;
         repo.has_manifest(&image, "v1").await?;

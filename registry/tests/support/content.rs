@@ -153,7 +153,7 @@ impl Manifest {
     }
 
     /// The same manifest in Docker's words.
-    pub(crate) fn as_docker(mut self) -> Self {
+    pub(crate) fn dockerized(mut self) -> Self {
         let is_index = self.media_type == OCI_INDEX;
         self.media_type = if is_index { DOCKER_LIST } else { DOCKER_MANIFEST }.into();
         self.document["mediaType"] = json!(self.media_type);

@@ -50,7 +50,10 @@ impl Options {
 
     fn command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_berth-registry"));
-        command.arg("serve").args(&self.arguments).env_clear().envs(self.variables.iter().cloned());
+        // Coverage runs tell an instrumented binary with these where to write.
+        let profiling = std::env::vars().filter(|(name, _)| name.starts_with("LLVM_PROFILE"));
+        command.arg("serve").args(&self.arguments).env_clear();
+        command.envs(profiling).envs(self.variables.iter().cloned());
         command
     }
 

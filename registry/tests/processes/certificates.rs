@@ -1,0 +1,181 @@
+//! TLS: certificates that are exchanged under a running server, as cert-manager and Kubernetes do it
+//! (R-OPS-3).
+
+use std::os::unix::fs::symlink;
+use std::path::Path;
+
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use reqwest::Method;
+use tempfile::TempDir;
+
+use crate::Test;
+use crate::support::content::Manifest;
+use crate::support::http::{Target, client_builder, ensure};
+use crate::support::process::eventually;
+use crate::support::server::{Options, Server};
+
+/// An authority, and the client that trusts only it.
+struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    pem: String,
+}
+
+impl Authority {
+    fn new() -> Self {
+        let mut parameters = CertificateParams::new([]).expect("no names are valid names");
+        parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().expect("a key can be made");
+        let pem = parameters.self_signed(&key).expect("an authority can sign itself").pem();
+        Self { issuer: Issuer::new(parameters, key), pem }
+    }
+
+    /// A certificate for localhost and its key, as PEM; the certificate also as DER.
+    fn leaf(&self) -> (String, String, Vec<u8>) {
+        let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
+        let parameters = CertificateParams::new(names).expect("the names are valid");
+        let key = KeyPair::generate().expect("a key can be made");
+        let leaf = parameters.signed_by(&key, &self.issuer).expect("the authority can sign");
+        (leaf.pem(), key.serialize_pem(), leaf.der().to_vec())
+    }
+
+    /// The server, asked over TLS with a new connection for each request.
+    fn target(&self, server: &Server) -> Target {
+        let authority =
+            reqwest::Certificate::from_pem(self.pem.as_bytes()).expect("the PEM is a certificate");
+        let client = client_builder()
+            .tls_certs_only([authority])
+            .tls_info(true)
+            .pool_max_idle_per_host(0)
+            .build()
+            .expect("a TLS client can be built");
+        Target::with_client(&format!("https://{}", server.address), client)
+    }
+}
+
+/// Waits until new connections are shown this certificate; every request on the way must succeed.
+async fn shows(target: &Target, certificate: &[u8]) {
+    eventually("the new certificate is served", || async {
+        let reply = target.get("/v2/").await.unwrap_or_else(|e| panic!("during the exchange: {e}"));
+        assert_eq!(reply.status, 200, "during the exchange");
+        reply.certificate.as_deref() == Some(certificate)
+    })
+    .await;
+}
+
+fn options(directory: &Path) -> Options {
+    Options::on("memory:")
+        .flag("--anonymous", "write")
+        .flag("--tls-cert", directory.join("tls.crt"))
+        .flag("--tls-key", directory.join("tls.key"))
+}
+
+/// `start` waits for readiness over plain HTTP; here the client knows TLS.
+async fn start(options: &Options, authority: &Authority) -> (Server, Target) {
+    let server = options.start_unready().await;
+    let target = authority.target(&server);
+    eventually("the server becomes ready", || async {
+        target.get("/readyz").await.is_ok_and(|reply| reply.status == 200)
+    })
+    .await;
+    (server, target)
+}
+
+fn write(directory: &Path, certificate: &str, key: &str) {
+    std::fs::write(directory.join("tls.crt"), certificate).expect("a file can be written");
+    std::fs::write(directory.join("tls.key"), key).expect("a file can be written");
+}
+
+/// R-OPS-3: files written in place; an image that is pushed across the exchange arrives.
+#[tokio::test]
+async fn a_certificate_is_exchanged_in_place() -> Test {
+    let (files, authority) = (TempDir::new().expect("a directory can be made"), Authority::new());
+    let (certificate, key, first) = authority.leaf();
+    write(files.path(), &certificate, &key);
+    let (_server, target) = start(&options(files.path()), &authority).await;
+    shows(&target, &first).await;
+    let (repo, image) = (target.fresh(), Manifest::image());
+    repo.push_blobs_of(&image).await?;
+    let (certificate, key, second) = authority.leaf();
+    write(files.path(), &certificate, &key);
+    shows(&target, &second).await;
+    repo.put_manifest(&image, "v1").send().await?.status(&[201])?;
+    repo.has_manifest(&image, "v1").await
+}
+
+/// R-OPS-3: Kubernetes swaps a symbolic link, so that both files change in one moment.
+#[tokio::test]
+async fn a_certificate_is_exchanged_by_a_link() -> Test {
+    let (files, authority) = (TempDir::new().expect("a directory can be made"), Authority::new());
+    let root = files.path();
+    let generation = |name: &str| {
+        let (certificate, key, der) = authority.leaf();
+        let directory = root.join(name);
+        std::fs::create_dir(&directory).expect("a directory can be made");
+        write(&directory, &certificate, &key);
+        symlink(name, root.join("..new")).expect("a link can be made");
+        std::fs::rename(root.join("..new"), root.join("..data")).expect("a link can be moved");
+        der
+    };
+    let first = generation("..1");
+    for file in ["tls.crt", "tls.key"] {
+        symlink(Path::new("..data").join(file), root.join(file)).expect("a link can be made");
+    }
+    let (_server, target) = start(&options(root), &authority).await;
+    shows(&target, &first).await;
+    for name in ["..2", "..3"] {
+        shows(&target, &generation(name)).await;
+    }
+    Ok(())
+}
+
+/// R-OPS-3: files that are no certificate are reported, and the old one goes on serving.
+#[tokio::test]
+async fn a_broken_certificate_changes_nothing() -> Test {
+    let (files, authority) = (TempDir::new().expect("a directory can be made"), Authority::new());
+    let (certificate, key, first) = authority.leaf();
+    write(files.path(), &certificate, &key);
+    let (mut server, target) = start(&options(files.path()), &authority).await;
+    write(files.path(), "not a certificate", &key);
+    let path = files.path().join("tls.crt").display().to_string();
+    let complaint = server.process.wait_for_line(|line| {
+        let loud = line.contains("\"WARN\"") || line.contains("\"ERROR\"");
+        (loud && line.contains(&path)).then(|| line.to_owned())
+    });
+    ensure!(
+        complaint.await.is_some(),
+        "the server does not say that {path} is broken:\n{}",
+        server.process.log()
+    );
+    shows(&target, &first).await;
+    let (certificate, key, second) = authority.leaf();
+    write(files.path(), &certificate, &key);
+    shows(&target, &second).await;
+    Ok(())
+}
+
+/// R-OPS-3: TLS 1.2 and 1.3, HTTP/1.1 and HTTP/2; nobody is served without TLS.
+#[tokio::test]
+async fn versions_of_tls_and_http() -> Test {
+    let (files, authority) = (TempDir::new().expect("a directory can be made"), Authority::new());
+    let (certificate, key, _) = authority.leaf();
+    write(files.path(), &certificate, &key);
+    let (server, _) = start(&options(files.path()), &authority).await;
+    let base = format!("https://{}", server.address);
+    let certificate =
+        || reqwest::Certificate::from_pem(authority.pem.as_bytes()).expect("the PEM is a certificate");
+    let builder = || client_builder().tls_certs_only([certificate()]);
+    for client in [
+        builder().tls_version_max(reqwest::tls::Version::TLS_1_2),
+        builder().tls_version_min(reqwest::tls::Version::TLS_1_3),
+        builder().http1_only(),
+        builder().http2_prior_knowledge(),
+    ] {
+        let target = Target::with_client(&base, client.build().expect("a TLS client can be built"));
+        let (repo, image) = (target.fresh(), Manifest::image());
+        repo.push(&image, "v1").await?;
+        repo.has_manifest(&image, "v1").await?;
+    }
+    let plain = server.target().call(Method::GET, "/v2/").send().await;
+    ensure!(plain.is_err_and(|_| true), "plain HTTP is answered on the TLS port");
+    Ok(())
+}

@@ -1,0 +1,130 @@
+//! What kubelet and Prometheus ask: alive, ready and why not, numbers (R-OPS-1, R-OPS-2).
+
+use reqwest::Method;
+use tempfile::TempDir;
+
+use crate::Test;
+use crate::support::content::Manifest;
+use crate::support::http::{Target, ensure};
+use crate::support::process::{eventually, free_port};
+use crate::support::s3::S3;
+use crate::support::server::{Options, htpasswd};
+
+/// R-OPS-2: no login is needed, on a server that lets nobody in.
+#[tokio::test]
+async fn probes_need_no_login() -> Test {
+    let server = Options::plain("memory:").start().await;
+    let target = server.target();
+    for path in ["/healthz", "/readyz", "/metrics"] {
+        target.get(path).await?.status(&[200])?;
+        target.call(Method::HEAD, path).send().await?.status(&[200])?.bytes(b"")?;
+        target.call(Method::POST, path).send().await?.status(&[404, 405])?;
+    }
+    Ok(())
+}
+
+/// R-OPS-1: Prometheus text that counts what was asked, and names no secret.
+#[tokio::test]
+async fn metrics_count_requests() -> Test {
+    let files = TempDir::new().expect("a directory can be made");
+    let users = files.path().join("htpasswd");
+    std::fs::write(&users, htpasswd("anna", "very-secret")).expect("a file can be written");
+    let server = Options::plain("memory:").flag("--htpasswd", &users).start().await;
+    let target = server.target().login("anna", "very-secret");
+    let (repo, image) = (target.fresh(), Manifest::image());
+    repo.push(&image, "v1").await?;
+    repo.has_manifest(&image, "v1").await?;
+    repo.lacks_manifest("v2").await?;
+    let reply = server.target().get("/metrics").await?;
+    let kind = reply.status(&[200])?.value("content-type")?;
+    ensure!(
+        kind.starts_with("text/plain") || kind.starts_with("application/openmetrics-text"),
+        "type {kind}"
+    );
+    let text = String::from_utf8_lossy(&reply.body).into_owned();
+    for line in text.lines().filter(|line| !line.starts_with('#') && !line.is_empty()) {
+        let value = line.rsplit(' ').next().and_then(|value| value.parse::<f64>().ok());
+        ensure!(value.is_some(), "a metric without a number: {line}");
+        ensure!(
+            line.starts_with("berth_") || line.starts_with("process_"),
+            "a metric of another family: {line}"
+        );
+    }
+    let counted =
+        text.lines().any(|line| line.contains("requests") && line.contains("201") && !line.ends_with(" 0"));
+    ensure!(counted, "no metric counts requests answered 201:\n{text}");
+    ensure!(
+        !text.contains("very-secret") && !text.contains(&repo.name),
+        "metrics name a password or a repository"
+    );
+    Ok(())
+}
+
+/// Waits until readiness gives this reason; the process stays alive meanwhile.
+async fn unready_because(target: &Target, reason: &str) -> Test {
+    eventually(&format!("readiness says {reason}"), || async {
+        let reply = target.get("/readyz").await.ok().filter(|reply| reply.status == 503);
+        reply.and_then(|reply| reply.json().ok()).is_some_and(|body| body["reason"] == reason)
+    })
+    .await;
+    let body = target.get("/readyz").await?.status(&[503])?.json()?;
+    ensure!(body["message"].as_str().is_some_and(|message| !message.is_empty()), "no message: {body}");
+    target.get("/healthz").await?.status(&[200])?;
+    // Nothing is acknowledged, and the fault is not the client's.
+    let push = target.fresh().post_upload("").send().await?;
+    push.status(&[503])?;
+    Ok(())
+}
+
+async fn ready(target: &Target) {
+    eventually("the server heals", || async {
+        target.get("/readyz").await.is_ok_and(|reply| reply.status == 200)
+    })
+    .await;
+}
+
+/// R-OPS-2: the bucket is missing, then it is there.
+#[tokio::test]
+async fn a_missing_bucket_heals() -> Test {
+    let Some(s3) = S3::start().await else { return Ok(()) };
+    let server = s3.options_for("later", "images/").start_unready().await;
+    unready_because(&server.target(), "BucketNotFound").await?;
+    s3.create_bucket("later");
+    ready(&server.target()).await;
+    server.target().fresh().push(&Manifest::image(), "v1").await?;
+    Ok(())
+}
+
+/// R-OPS-2: the credentials are wrong.
+#[tokio::test]
+async fn refused_credentials_are_named() -> Test {
+    let Some(s3) = S3::start().await else { return Ok(()) };
+    let options = s3.options("images/").variable("AWS_SECRET_ACCESS_KEY", "wrong-secret-key");
+    let mut server = options.start_unready().await;
+    unready_because(&server.target(), "CredentialsRefused").await?;
+    ensure!(!server.process.ended(), "the server ended");
+    ensure!(!server.process.log().contains("wrong-secret-key"), "the log names the secret");
+    Ok(())
+}
+
+/// R-OPS-2, R-STO-3: the store is away at start, comes, goes and comes back: what was pushed is there.
+#[tokio::test]
+async fn a_store_that_comes_and_goes() -> Test {
+    if std::env::var_os("BERTH_TOOL_VERSITYGW").is_none() {
+        println!("skipped: BERTH_TOOL_VERSITYGW does not name a versitygw binary");
+        return Ok(());
+    }
+    let (data, port) = (TempDir::new().expect("a directory can be made"), free_port());
+    let server = S3::options_at(port, "images", "images/").start_unready().await;
+    let target = server.target();
+    unready_because(&target, "StoreUnreachable").await?;
+    let Some(mut s3) = S3::start_at(port, data.path()).await else { return Ok(()) };
+    ready(&target).await;
+    let (repo, image) = (target.fresh(), Manifest::image());
+    repo.push(&image, "v1").await?;
+    s3.process.kill().await;
+    unready_because(&target, "StoreUnreachable").await?;
+    let Some(_s3) = S3::start_at(port, data.path()).await else { return Ok(()) };
+    ready(&target).await;
+    repo.has_manifest(&image, "v1").await
+}
