@@ -2,9 +2,10 @@
 //! `webhook` (in the operator) reads the body, asks here for the subjects, checks each against its registry, and
 //! hands the findings back for the answer. Trust, "The webhook".
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt::Display};
 
-use berth_registry_core::{ImageReference, Pattern, reference::InvalidImageReference};
+use berth_registry_core::{Digest, ImageReference, Pattern, reference::InvalidImageReference};
+use berth_trust::Verdict;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -183,6 +184,11 @@ impl Subject {
             Err(_) => self.uses.first().map(|first| first.image.clone()).unwrap_or_default(),
         }
     }
+
+    /// Every container and volume that names it.
+    pub fn places(&self) -> String {
+        self.uses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+    }
 }
 
 /// Sorts images into those that match one of `patterns` (by normalised `host/repository`) and the others, which the
@@ -209,23 +215,19 @@ pub fn subjects(patterns: &[Pattern], uses: Vec<ImageUse>) -> Result<Vec<Subject
 
 /// What the check of one image came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Finding {
-    /// All that the policy requires is there.
-    Satisfied,
-    /// The registry was asked, and something is missing.
-    Unsatisfied {
-        /// What was found instead, for example `1 signature, by an unknown key`.
-        found: String,
-        /// What the policy requires and was not found.
-        missing: String,
-        /// What a person does about it.
-        cure: String,
-    },
-    /// Neither yes nor no: the evidence could not be had.
-    Uncheckable {
-        /// Why.
-        cause: String,
-    },
+pub struct Finding {
+    /// What the policy says.
+    pub verdict: Verdict,
+    /// The digest that was judged, if it came to that.
+    pub digest: Option<Digest>,
+}
+
+impl Finding {
+    /// Neither yes nor no. `reason` is a stable name, `cause` is for people.
+    pub fn uncheckable(reason: &str, cause: impl ToString) -> Self {
+        let verdict = Verdict::CouldNotCheck { reason: reason.to_owned(), message: cause.to_string() };
+        Self { verdict, digest: None }
+    }
 }
 
 /// How much a policy insists.
@@ -249,14 +251,29 @@ pub struct Answer {
 }
 
 impl Answer {
+    /// What the log shows: why it was refused or warned of, if it was.
+    pub fn complaints(&self) -> String {
+        if self.allowed { self.warnings.join("\n") } else { self.message.clone() }
+    }
+
     /// Nothing to say.
     pub fn allow() -> Self {
         Self { allowed: true, message: String::new(), warnings: Vec::new() }
     }
 
     /// A complaint about the whole request, said in the policy's mode. `policy` is `NAMESPACE/NAME`.
-    pub fn complain(policy: &str, mode: Mode, complaint: &str) -> Self {
+    pub fn complain(policy: &str, mode: Mode, complaint: impl Display) -> Self {
         Self::from_complaints(mode, vec![format!("ImagePolicy {policy}: {complaint}")])
+    }
+
+    /// The answer of a policy that is not in order: what it governs, it cannot judge.
+    pub fn cannot_judge(policy: &str, mode: Mode, subjects: &[Subject], error: impl Display) -> Self {
+        let images: Vec<_> = subjects
+            .iter()
+            .take(MAX_DESCRIBED)
+            .map(|subject| format!("{} ({})", subject.shown(), subject.places()))
+            .collect();
+        Self::complain(policy, mode, format_args!("cannot judge {}: {error}", images.join(", ")))
     }
 
     /// The answer of one policy, `NAMESPACE/NAME`, to all of its subjects.
@@ -306,18 +323,16 @@ struct Status<'a> {
     message: &'a str,
 }
 
+/// The image, what was found and is missing, the cure, and then who asked and who answers.
 fn complaint(policy: &str, subject: &Subject, finding: &Finding) -> Option<String> {
-    let places = subject.uses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-    let image = format!("image {} ({places})", subject.shown());
-    match finding {
-        Finding::Satisfied => None,
-        Finding::Unsatisfied { found, missing, cure } => Some(format!(
-            "{image} does not satisfy ImagePolicy {policy}: found {found}; missing: {missing}; to fix it: {cure}"
-        )),
-        Finding::Uncheckable { cause } => {
-            Some(format!("{image} could not be checked for ImagePolicy {policy}: {cause}"))
-        }
+    if matches!(finding.verdict, Verdict::Admit { .. }) {
+        return None;
     }
+    let explanation = match &subject.image {
+        Ok(image) => finding.verdict.explain(image, finding.digest.as_ref()),
+        Err(error) => error.to_string(),
+    };
+    Some(format!("{explanation} ({}; ImagePolicy {policy})", subject.places()))
 }
 
 /// Headers carry warnings, terminals show messages: neither takes control characters, whatever a registry sent.

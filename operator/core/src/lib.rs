@@ -1,6 +1,11 @@
 //! Pure rules of the operator: desired objects, status, schedules, images in a Pod.
 
 pub mod admission;
+pub mod certificate;
+pub mod conditions;
+pub mod image_policy;
 pub mod images;
+pub mod objects;
 pub mod replication;
+pub mod token_review;
 pub mod webhook_configuration;

@@ -172,6 +172,17 @@ fn the_number_of_images_is_bounded() {
     assert_eq!(subjects(&["**".parse().unwrap()], uses).unwrap_err().reason(), "TooManyImages");
 }
 
+fn finding(subject: &Subject) -> Finding {
+    let findings = match subject.shown().as_str() {
+        "r.io/ok:latest" => {
+            return Finding { verdict: Verdict::Admit { signed_by: ["ci".to_owned()].into() }, digest: None };
+        }
+        "r.io/app:v1" => [berth_trust::Finding::Unsigned { wanted: ["release".to_owned()].into() }],
+        _ => return Finding::uncheckable("NoSuchRegistry", "q.io is no Registry\r\nof this cluster"),
+    };
+    Finding { verdict: Verdict::Deny { findings: findings.into() }, digest: Some(DIGEST.parse().unwrap()) }
+}
+
 fn findings() -> Vec<(Subject, Finding)> {
     let object = json!({"spec": {
         "containers": [{"name": "web", "image": "r.io/app:v1"}, {"name": "ok", "image": "r.io/ok"}, {"name": "bad", "image": "r.io/BAD"}],
@@ -179,22 +190,7 @@ fn findings() -> Vec<(Subject, Finding)> {
         "volumes": [{"name": "model", "image": {"reference": "q.io/model"}}],
     }});
     let subjects = subjects(&["**".parse().unwrap()], images(&object.to_string()).unwrap()).unwrap();
-    subjects
-        .into_iter()
-        .map(|subject| {
-            let finding = match (&subject.image, subject.shown().as_str()) {
-                (Err(error), _) => Finding::Uncheckable { cause: error.to_string() },
-                (_, "r.io/ok:latest") => Finding::Satisfied,
-                (_, "r.io/app:v1") => Finding::Unsatisfied {
-                    found: "no signature".into(),
-                    missing: "a signature by release".into(),
-                    cure: format!("cosign sign --key KEY r.io/app@{DIGEST}"),
-                },
-                _ => Finding::Uncheckable { cause: "q.io is no Registry\r\nof this cluster".into() },
-            };
-            (subject, finding)
-        })
-        .collect()
+    subjects.into_iter().map(|subject| (subject.clone(), finding(&subject))).collect()
 }
 
 /// A denial names image, container, policy, what was found, what is missing and the cure.
@@ -212,7 +208,8 @@ fn words_of_a_warning() {
 
 #[test]
 fn satisfied_policies_are_silent() {
-    let all: Vec<_> = findings().into_iter().map(|(subject, _)| (subject, Finding::Satisfied)).collect();
+    let admit = Finding { verdict: Verdict::Admit { signed_by: ["ci".to_owned()].into() }, digest: None };
+    let all: Vec<_> = findings().into_iter().map(|(subject, _)| (subject, admit.clone())).collect();
     for mode in [Mode::Enforce, Mode::Warn] {
         assert_eq!(Answer::judge("a/b", mode, &all), Answer::allow());
         assert_eq!(Answer::judge("a/b", mode, &[]), Answer::allow());
@@ -227,6 +224,10 @@ fn a_policy_that_cannot_judge_says_so_in_its_mode() {
     assert_eq!((denied.allowed, denied.message), (false, format!("ImagePolicy team-a/signed: {complaint}")));
     let warned = Answer::complain("team-a/signed", Mode::Warn, complaint);
     assert_eq!((warned.allowed, warned.warnings.len()), (true, 1));
+    let subjects = findings().into_iter().map(|(subject, _)| subject).collect::<Vec<_>>();
+    insta::assert_snapshot!(
+        Answer::cannot_judge("team-a/signed", Mode::Enforce, &subjects, complaint).message
+    );
 }
 
 #[test]
@@ -235,7 +236,7 @@ fn long_answers_are_cut() {
     let findings: Vec<_> = (0..30)
         .map(|n| {
             let subject = subjects(&["**".parse().unwrap()], uses(n)).unwrap().remove(0);
-            (subject, Finding::Uncheckable { cause: "x".repeat(9000) })
+            (subject, Finding::uncheckable("Unreachable", "x".repeat(9000)))
         })
         .collect();
     let answer = Answer::judge("a/b", Mode::Enforce, &findings);

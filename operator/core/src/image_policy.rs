@@ -1,0 +1,244 @@
+//! From an ImagePolicy, as it is stored, to rules that can be applied to a review. Whatever is wrong with a policy, it
+//! has rules: it then governs at least what it says it governs, and lets nothing pass.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use berth_crds::{
+    ImagePolicySpec,
+    image_policy::{Authority, Signature},
+};
+use berth_registry_core::{Pattern, pattern::InvalidPattern};
+use berth_trust::{Policy, PublicKey, SignatureRequirement};
+
+use crate::admission::Mode;
+
+/// The key of a Secret that holds a public key, as `cosign generate-key-pair` names the file.
+pub const SECRET_KEY: &str = "cosign.pub";
+
+/// What became of a Secret that a policy names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeySecret {
+    /// It is there; the value of [`SECRET_KEY`], if it has one.
+    Found(Option<Vec<u8>>),
+    /// It is not there.
+    NotFound,
+    /// It may not be read, because the operator does not work in that namespace.
+    NotManaged,
+    /// The API server was asked in vain.
+    Unreadable(String),
+}
+
+/// Why a policy cannot judge. The message begins with the path of a field.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidPolicy {
+    /// The object does not have the shape of an ImagePolicy.
+    #[error("the object cannot be read: {0}")]
+    Unreadable(String),
+    /// A field makes no sense.
+    #[error("{path}: {cause}")]
+    Spec {
+        /// For example `spec.images[0]`.
+        path: String,
+        /// What is wrong and what to write.
+        cause: String,
+    },
+    /// A public key cannot be used.
+    #[error("{path}: {cause}")]
+    Key {
+        /// For example `spec.require[0].signature.authorities[1].key.pem`.
+        path: String,
+        /// What is wrong with it.
+        cause: String,
+    },
+    /// A Secret is not there.
+    #[error("{path}: the Secret {secret} does not exist in the policy's namespace")]
+    SecretNotFound {
+        /// The field that names it.
+        path: String,
+        /// Its name.
+        secret: String,
+    },
+    /// A Secret of a namespace that the operator does not work in.
+    #[error(
+        "{path}: the operator may not read Secrets here: add the namespace to the chart's value `namespaces`, or write \
+         the key into the policy as `pem`"
+    )]
+    NamespaceNotManaged {
+        /// The field that names it.
+        path: String,
+    },
+    /// A Secret could not be asked for.
+    #[error("{path}: the Secret {secret} could not be read: {cause}")]
+    SecretUnreadable {
+        /// The field that names it.
+        path: String,
+        /// Its name.
+        secret: String,
+        /// What the API server said.
+        cause: String,
+    },
+}
+
+impl InvalidPolicy {
+    /// Stable name for conditions.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Unreadable(_) | Self::Spec { .. } => "SpecInvalid",
+            Self::Key { .. } => "KeyInvalid",
+            Self::SecretNotFound { .. } => "SecretNotFound",
+            Self::NamespaceNotManaged { .. } => "NamespaceNotManaged",
+            Self::SecretUnreadable { .. } => "SecretUnreadable",
+        }
+    }
+}
+
+/// What a policy does to a review.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    /// How much it insists.
+    pub mode: Mode,
+    /// Which images it governs, by normalised `host/repository`.
+    pub images: Vec<Pattern>,
+    /// What such an image must show.
+    pub policy: Result<Policy, InvalidPolicy>,
+}
+
+/// Names of the Secrets that a policy takes keys from.
+pub fn secrets(spec: &ImagePolicySpec) -> BTreeSet<&str> {
+    let signatures = spec.require.iter().filter_map(|requirement| requirement.signature.as_ref());
+    signatures
+        .flat_map(|signature| &signature.authorities)
+        .filter_map(|authority| authority.key.secret_name.as_deref())
+        .collect()
+}
+
+impl Rules {
+    /// Reads a spec, given what became of each of its [`secrets`].
+    pub fn new(spec: &ImagePolicySpec, secrets: &BTreeMap<String, KeySecret>) -> Self {
+        let mode = match spec.mode {
+            berth_crds::image_policy::Mode::Enforce => Mode::Enforce,
+            berth_crds::image_policy::Mode::Warn => Mode::Warn,
+        };
+        match patterns(&spec.images) {
+            Ok(images) => Self { mode, policy: policy(spec, &images, secrets), images },
+            Err(error) => Self { mode, ..Self::broken(error) },
+        }
+    }
+
+    /// The rules of a policy whose own scope is not known: it governs every image and lets none pass.
+    pub fn broken(error: InvalidPolicy) -> Self {
+        let everything = "**".parse().into_iter().collect();
+        Self { mode: Mode::Enforce, images: everything, policy: Err(error) }
+    }
+}
+
+fn patterns(texts: &[String]) -> Result<Vec<Pattern>, InvalidPolicy> {
+    if texts.is_empty() {
+        return Err(spec("spec.images", "write at least one pattern; ** means every image"));
+    }
+    texts.iter().enumerate().map(|(index, text)| pattern(&format!("spec.images[{index}]"), text)).collect()
+}
+
+/// A pattern that could never match a normalised name would be a policy that binds nothing, silently.
+fn pattern(path: &str, text: &str) -> Result<Pattern, InvalidPolicy> {
+    let (host, rest) = text.split_once('/').unwrap_or((text, ""));
+    let open = host.contains("**");
+    if text.contains('@') || rest.contains(':') {
+        return Err(spec(path, "patterns match host/repository: leave out the tag or digest"));
+    }
+    if rest.is_empty() && !open {
+        return Err(spec(
+            path,
+            "no image matches: write host/repository, for example docker.io/library/alpine, or **",
+        ));
+    }
+    let is_host = host.contains(['.', ':', '*']) || host.eq_ignore_ascii_case("localhost");
+    if !is_host {
+        let cause = format!(
+            "{host:?} is no host: images are matched by their full name, for example docker.io/{text}"
+        );
+        return Err(spec(path, cause));
+    }
+    if rest.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        return Err(spec(path, "no image matches: repositories are lower-case"));
+    }
+    // Names are compared in the form that `ImageReference` gives them.
+    let host = host.to_ascii_lowercase();
+    let host = host.strip_suffix(":443").unwrap_or(&host);
+    let normal = if text.contains('/') { format!("{host}/{rest}") } else { host.to_owned() };
+    normal.parse().map_err(|error: InvalidPattern| spec(path, error))
+}
+
+fn spec(path: impl Into<String>, cause: impl ToString) -> InvalidPolicy {
+    InvalidPolicy::Spec { path: path.into(), cause: cause.to_string() }
+}
+
+fn policy(
+    policy: &ImagePolicySpec,
+    images: &[Pattern],
+    secrets: &BTreeMap<String, KeySecret>,
+) -> Result<Policy, InvalidPolicy> {
+    let requirements = policy.require.iter().enumerate().map(|(index, requirement)| {
+        let path = format!("spec.require[{index}]");
+        let signature = requirement.signature.as_ref().ok_or_else(|| spec(&path, "write signature"))?;
+        signatures(&format!("{path}.signature"), signature, secrets)
+    });
+    let requirements = requirements.collect::<Result<_, _>>()?;
+    Policy::new(images.to_vec(), requirements).map_err(|error| spec("spec.require", error))
+}
+
+fn signatures(
+    path: &str,
+    signature: &Signature,
+    secrets: &BTreeMap<String, KeySecret>,
+) -> Result<SignatureRequirement, InvalidPolicy> {
+    let authorities = signature.authorities.iter().enumerate().map(|(index, authority)| {
+        let key = key(&format!("{path}.authorities[{index}].key"), authority, secrets)?;
+        Ok(berth_trust::Authority { name: authority.name.clone(), key })
+    });
+    // A negative number is as little as none.
+    let threshold = usize::try_from(signature.threshold.unwrap_or(1)).unwrap_or(0);
+    SignatureRequirement::new(threshold, authorities.collect::<Result<_, _>>()?)
+        .map_err(|error| spec(path, error))
+}
+
+fn key(
+    path: &str,
+    authority: &Authority,
+    secrets: &BTreeMap<String, KeySecret>,
+) -> Result<PublicKey, InvalidPolicy> {
+    let (path, pem) = match (&authority.key.pem, &authority.key.secret_name) {
+        (Some(pem), None) => (format!("{path}.pem"), pem.as_bytes()),
+        (None, Some(secret)) => {
+            let path = format!("{path}.secretName");
+            let pem = secret_value(&path, secret, secrets.get(secret))?;
+            (path, pem)
+        }
+        _ => return Err(spec(path, "write exactly one of pem and secretName")),
+    };
+    // Text that is not UTF-8 is no PEM.
+    let text = String::from_utf8_lossy(pem);
+    PublicKey::from_pem(&text).map_err(|error| InvalidPolicy::Key { path, cause: error.to_string() })
+}
+
+fn secret_value<'a>(
+    path: &str,
+    name: &str,
+    secret: Option<&'a KeySecret>,
+) -> Result<&'a [u8], InvalidPolicy> {
+    let (path, secret_name) = (path.to_owned(), name.to_owned());
+    match secret {
+        Some(KeySecret::Found(Some(pem))) => Ok(pem),
+        Some(KeySecret::Found(None)) => {
+            Err(InvalidPolicy::Key { path, cause: format!("the Secret {name} has no key {SECRET_KEY}") })
+        }
+        Some(KeySecret::NotManaged) => Err(InvalidPolicy::NamespaceNotManaged { path }),
+        Some(KeySecret::Unreadable(cause)) => {
+            Err(InvalidPolicy::SecretUnreadable { path, secret: secret_name, cause: cause.clone() })
+        }
+        Some(KeySecret::NotFound) | None => Err(InvalidPolicy::SecretNotFound { path, secret: secret_name }),
+    }
+}
+
+#[cfg(test)]
+mod tests;
