@@ -1,0 +1,108 @@
+//! The one way in which controllers write children: server-side apply of what differs, then removal of what is no
+//! longer wanted. A child that is as it should be is not written at all.
+
+use std::fmt::Debug;
+
+use berth_operator_core::objects::{self, Owner};
+use k8s_openapi::NamespaceResourceScope;
+use kube::{
+    Api, Client, Resource, ResourceExt as _,
+    api::{DeleteParams, ListParams, Patch, PatchParams, Preconditions, PropagationPolicy},
+};
+use serde::{Serialize, de::DeserializeOwned};
+
+/// Writes the children of one owner.
+pub struct Applier<'a> {
+    /// The cluster.
+    pub client: &'a Client,
+    /// Whose children they are.
+    pub owner: &'a Owner,
+    /// Whose fields they become.
+    pub field_manager: &'static str,
+    /// Counts what is written.
+    pub writes: &'a prometheus_client::metrics::counter::Counter,
+}
+
+impl Applier<'_> {
+    /// Brings the children of kind `K` to what is desired: applies those that differ, deletes those of this owner that
+    /// are not desired. Children are told by the owner's label and by its uid.
+    pub async fn converge<K>(&self, desired: &[K]) -> Result<(), kube::Error>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+            + Clone
+            + Debug
+            + Serialize
+            + DeserializeOwned,
+    {
+        let api: Api<K> = Api::namespaced(self.client.clone(), &self.owner.namespace);
+        let live = api.list(&ListParams::default().labels(&self.owner.selector())).await?.items;
+        for object in desired {
+            let name = object.name_any();
+            let found = live.iter().find(|live| live.name_any() == name);
+            if !found.is_some_and(|found| objects::is_as_desired(found, object)) {
+                self.apply(&api, &name, object).await?;
+            }
+        }
+        for orphan in live.iter().filter(|live| objects::is_owned_by(live.meta(), &self.owner.uid)) {
+            let name = orphan.name_any();
+            if !desired.iter().any(|object| object.name_any() == name) {
+                self.delete(&api, orphan).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Applies objects that outlive their owner, and never deletes one.
+    pub async fn keep<K>(&self, desired: &[K]) -> Result<(), kube::Error>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+            + Clone
+            + Debug
+            + Serialize
+            + DeserializeOwned,
+    {
+        let api: Api<K> = Api::namespaced(self.client.clone(), &self.owner.namespace);
+        for object in desired {
+            let name = object.name_any();
+            let found = api.get_opt(&name).await?;
+            if !found.is_some_and(|found| objects::is_as_desired(&found, object)) {
+                self.apply(&api, &name, object).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn apply<K>(&self, api: &Api<K>, name: &str, object: &K) -> Result<(), kube::Error>
+    where
+        K: Resource<DynamicType = ()> + Clone + Debug + Serialize + DeserializeOwned,
+    {
+        // Force: a child's fields are the operator's own, whoever wrote them meanwhile.
+        let parameters = PatchParams::apply(self.field_manager).force();
+        api.patch(name, &parameters, &Patch::Apply(objects::sealed(object))).await?;
+        self.writes.inc();
+        tracing::info!(kind = %K::kind(&()), namespace = self.owner.namespace, name, owner = self.owner.name, "applied");
+        Ok(())
+    }
+
+    async fn delete<K>(&self, api: &Api<K>, orphan: &K) -> Result<(), kube::Error>
+    where
+        K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
+    {
+        let name = orphan.name_any();
+        // Only this very object: another of the same name may be made meanwhile.
+        let parameters = DeleteParams {
+            preconditions: Some(Preconditions { uid: orphan.uid(), resource_version: None }),
+            propagation_policy: Some(PropagationPolicy::Background),
+            ..DeleteParams::default()
+        };
+        match api.delete(&name, &parameters).await {
+            Ok(_) => {
+                self.writes.inc();
+                tracing::info!(kind = %K::kind(&()), namespace = self.owner.namespace, name, owner = self.owner.name, "removed");
+                Ok(())
+            }
+            Err(kube::Error::Api(status)) if status.code == 404 || status.code == 409 => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+}

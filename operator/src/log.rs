@@ -1,0 +1,14 @@
+//! The log: one JSON object a line on standard output, filtered by `RUST_LOG`.
+
+use tracing_subscriber::EnvFilter;
+
+/// Sends the log of this process to standard output.
+pub fn to_stdout() {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .json()
+        .flatten_event(true)
+        .with_current_span(true)
+        .with_env_filter(filter)
+        .init();
+}

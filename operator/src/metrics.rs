@@ -1,0 +1,114 @@
+//! What Prometheus may ask: work done by the controllers, days left on certificates, who leads.
+
+use std::sync::atomic::AtomicU64;
+
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text::encode},
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    registry::Registry,
+};
+
+/// Labels of a reconciliation.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Reconciliation {
+    /// Name of the controller.
+    pub controller: String,
+    /// `ok`, or the reason of the failure.
+    pub outcome: String,
+}
+
+/// Labels of what belongs to one controller.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Controller {
+    /// Its name.
+    pub controller: String,
+}
+
+/// Labels of a certificate.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Certificate {
+    /// Namespace of its Secret.
+    pub namespace: String,
+    /// Name of its Secret.
+    pub secret: String,
+}
+
+/// All metrics of the operator. Other parts register theirs through [`Metrics::register`].
+pub struct Metrics {
+    registry: std::sync::RwLock<Registry>,
+    /// Reconciliations, by controller and outcome.
+    pub reconciliations: Family<Reconciliation, Counter>,
+    /// How long they take.
+    pub durations: Family<Controller, Histogram, fn() -> Histogram>,
+    /// Writes to the API server by the controllers' `apply` steps.
+    pub writes: Family<Controller, Counter>,
+    /// Days until a certificate expires.
+    pub certificate_days: Family<Certificate, Gauge<f64, AtomicU64>>,
+    /// 1 on the leader, 0 elsewhere.
+    pub leads: Gauge,
+}
+
+fn seconds() -> Histogram {
+    Histogram::new([0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0])
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let metrics = Self {
+            registry: std::sync::RwLock::new(Registry::with_prefix("berth_operator")),
+            reconciliations: Family::default(),
+            durations: Family::new_with_constructor(seconds),
+            writes: Family::default(),
+            certificate_days: Family::default(),
+            leads: Gauge::default(),
+        };
+        metrics.register(|registry| {
+            registry.register("reconciliations", "Reconciliations", metrics.reconciliations.clone());
+            registry.register(
+                "reconciliation_seconds",
+                "Duration of a reconciliation",
+                metrics.durations.clone(),
+            );
+            registry.register("writes", "Objects written by controllers", metrics.writes.clone());
+            registry.register(
+                "certificate_days_left",
+                "Days until a certificate expires",
+                metrics.certificate_days.clone(),
+            );
+            registry.register("leads", "1 on the replica that leads", metrics.leads.clone());
+        });
+        metrics
+    }
+}
+
+impl Metrics {
+    /// Adds metrics.
+    pub fn register(&self, add: impl FnOnce(&mut Registry)) {
+        // A poisoned lock only means that another thread ended while it registered.
+        add(&mut self.registry.write().unwrap_or_else(std::sync::PoisonError::into_inner));
+    }
+
+    /// The text format of OpenMetrics.
+    pub fn encode(&self) -> Result<String, std::fmt::Error> {
+        let mut text = String::new();
+        encode(&mut text, &self.registry.read().unwrap_or_else(std::sync::PoisonError::into_inner))?;
+        Ok(text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metrics_have_the_prefix_and_their_labels() {
+        let metrics = Metrics::default();
+        let labels = Reconciliation { controller: "registry".into(), outcome: "ok".into() };
+        metrics.reconciliations.get_or_create(&labels).inc();
+        let text = metrics.encode().unwrap();
+        assert!(
+            text.contains(r#"berth_operator_reconciliations_total{controller="registry",outcome="ok"} 1"#)
+        );
+        assert!(text.contains("berth_operator_leads 0"));
+    }
+}
