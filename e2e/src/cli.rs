@@ -7,9 +7,9 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::cluster::{self, Cluster, Lifetime, State};
-use crate::image::{self, Set};
-use crate::tools::{self, Tools};
-use crate::{demo, interrupt, packages, release, verify};
+use crate::image;
+use crate::tools::Tools;
+use crate::{demo, interrupt, packages, release, stage, verify};
 
 /// Berth on a real cluster: the demo, all checks, and a cluster to look around in.
 #[derive(Debug, Parser)]
@@ -28,7 +28,7 @@ enum Action {
         keep: bool,
     },
     /// Run every check that a change must pass: style, licences, tests, and the tests on a cluster.
-    Verify,
+    Verify(verify::Scope),
     /// Pack the registry and operator images of this version, as OCI layouts and tars.
     Images {
         /// The folder to write to.
@@ -78,11 +78,11 @@ impl Cli {
         interrupt::install()?;
         match self.command {
             Action::Demo { keep } => demo::run(keep)?,
-            Action::Verify => {
-                return Ok(if verify::run()? { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+            Action::Verify(scope) => {
+                return Ok(if verify::run(&scope)? { ExitCode::SUCCESS } else { ExitCode::FAILURE });
             }
             Action::Images { out } => {
-                for image in image::pack_all(Set::Release(&release::build()?), &out)? {
+                for image in image::pack_all(&image::release(&release::build()?)?, &out)? {
                     println!("{} {}", image.digest, image.name);
                 }
             }
@@ -98,11 +98,7 @@ impl ClusterAction {
             Self::Up { name: Name { name }, berth } => {
                 packages::ensure()?;
                 let tools = Tools::ensure()?;
-                let folder = tools::cache().join("images");
-                let mut images = image::pack_all(Set::Node(&tools), &folder)?;
-                if berth {
-                    images.extend(image::pack_all(Set::Release(&release::build()?), &folder)?);
-                }
+                let images = if berth { stage::build(&tools)? } else { image::node(&tools)? };
                 let guard = interrupt::remember(interrupt::Started::Cluster(name.clone()));
                 let cluster = Cluster::boot(&name, &tools, &images, Lifetime::Kept)?;
                 drop(guard);

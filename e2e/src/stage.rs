@@ -5,24 +5,23 @@ use std::error::Error;
 use std::time::Instant;
 
 use crate::cluster::{Cluster, Lifetime};
-use crate::image::{self, Image, Set};
+use crate::image::{self, Recipe};
 use crate::release;
-use crate::tools::{self, Tools};
+use crate::tools::Tools;
 use crate::{chart, s3};
 
-/// Builds Berth and packs every image that the stage needs.
-pub fn build(tools: &Tools) -> Result<Vec<Image>, Box<dyn Error>> {
-    let folder = tools::cache().join("images");
-    let mut images = image::pack_all(Set::Node(tools), &folder)?;
-    images.extend(image::pack_all(Set::Release(&release::build()?), &folder)?);
-    Ok(images)
+/// Builds Berth, and says how to pack every image that the stage needs.
+pub fn build(tools: &Tools) -> Result<Vec<Recipe>, Box<dyn Error>> {
+    let mut recipes = image::node(tools)?;
+    recipes.extend(image::release(&release::build()?)?);
+    Ok(recipes)
 }
 
 /// Boots the cluster, starts the S3 server and installs the charts for the given teams.
 pub fn raise(
     name: &str,
     tools: &Tools,
-    images: &[Image],
+    images: &[Recipe],
     teams: &[&str],
     lifetime: Lifetime,
 ) -> Result<Cluster, Box<dyn Error>> {

@@ -18,10 +18,22 @@ use crate::{chart, packages, stage};
 /// The version of cargo-deny that the run installs if its cache has none.
 const CARGO_DENY: &str = "0.20.2";
 
-/// Runs everything; `false` if a check failed. What was started has ended by then in every case.
-pub fn run() -> Result<bool, Box<dyn Error>> {
+/// What to run.
+#[derive(Debug, clap::Args)]
+pub struct Scope {
+    /// Run only the tests on a cluster.
+    #[arg(long)]
+    cluster: bool,
+    /// Arguments for the cluster tests, for example a part of a test's name.
+    #[arg(last = true)]
+    arguments: Vec<String>,
+}
+
+/// Runs the checks; `false` if one failed. What was started has ended by then in every case.
+pub fn run(scope: &Scope) -> Result<bool, Box<dyn Error>> {
     let mut phases = Phases::default();
-    let done = checks(&mut phases);
+    let done = if scope.cluster { Ok(()) } else { without_cluster(&mut phases) };
+    let done = done.and_then(|()| on_cluster(&mut phases, &scope.arguments));
     if let Err(error) = &done {
         eprintln!("\n{error}");
     }
@@ -29,7 +41,7 @@ pub fn run() -> Result<bool, Box<dyn Error>> {
     Ok(done.is_ok())
 }
 
-fn checks(phases: &mut Phases) -> Result<(), Box<dyn Error>> {
+fn without_cluster(phases: &mut Phases) -> Result<(), Box<dyn Error>> {
     phases.time("format", || check(cargo().args(["fmt", "--all", "--check"])))?;
     phases.time("clippy", || {
         check(cargo().args([
@@ -43,14 +55,22 @@ fn checks(phases: &mut Phases) -> Result<(), Box<dyn Error>> {
         ]))
     })?;
     phases.time("dependencies", dependencies)?;
-    let tools = phases.time("tools", || {
-        packages::ensure()?;
-        Ok(Tools::ensure()?)
-    })?;
+    let tools = programs(phases)?;
     phases.time("tests", || {
         check(cargo().args(["test", "--locked", "--workspace", "--no-fail-fast"]).envs(tools.environment()))
-    })?;
-    let images = phases.time("images", || stage::build(&tools))?;
+    })
+}
+
+fn programs(phases: &mut Phases) -> Result<Tools, Box<dyn Error>> {
+    phases.time("programs", || {
+        packages::ensure()?;
+        Ok(Tools::ensure()?)
+    })
+}
+
+fn on_cluster(phases: &mut Phases, arguments: &[String]) -> Result<(), Box<dyn Error>> {
+    let tools = programs(phases)?;
+    let images = phases.time("release build", || stage::build(&tools))?;
     // A name of its own, so that a cluster kept for looking around is not in the way.
     let name = format!("verify-{}", std::process::id());
     let _guard = interrupt::remember(Started::Cluster(name.clone()));
@@ -60,7 +80,8 @@ fn checks(phases: &mut Phases) -> Result<(), Box<dyn Error>> {
     phases.time("cluster tests", || {
         check(
             cargo()
-                .args(["test", "--locked", "--package", "berth-e2e", "--test", "cluster", "--no-fail-fast"])
+                .args(["test", "--locked", "--package", "berth-e2e", "--test", "cluster", "--"])
+                .args(arguments)
                 .env(CLUSTER_VARIABLE, cluster.state().folder())
                 .envs(tools.environment()),
         )
@@ -74,15 +95,15 @@ fn checks(phases: &mut Phases) -> Result<(), Box<dyn Error>> {
 /// Licences, banned crates and sources always; known vulnerabilities where their database is at hand.
 fn dependencies() -> Result<(), Box<dyn Error>> {
     let deny = cargo_deny()?;
-    let deny = |checks: &[&str]| {
+    let deny = |arguments: &[&str], checks: &[&str]| {
         let mut command = cargo();
-        command.env("PATH", prefixed_path(&deny)).args(["deny", "--all-features", "--locked"]);
-        command.args(["--config", ".config/deny.toml", "check", "--hide-inclusion-graph"]).args(checks);
+        command.env("PATH", prefixed_path(&deny)).args(["deny", "--locked", "--config", ".config/deny.toml"]);
+        command.args(arguments).args(["check", "--hide-inclusion-graph"]).args(checks);
         command
     };
-    check(&mut deny(&["bans", "licenses", "sources"]))?;
-    match command::run(deny(&["--disable-fetch", "advisories"]).stderr(Stdio::piped())) {
-        Err(error) if error.stderr().contains("advisory database") => {
+    check(&mut deny(&[], &["bans", "licenses", "sources"]))?;
+    match command::run(&mut deny(&["--offline"], &["advisories"])) {
+        Err(error) if error.stderr().contains("advisory-db") => {
             println!(
                 "advisories: skipped, their database is not on this machine (`cargo deny fetch` brings it)"
             );

@@ -12,7 +12,7 @@ use super::{
     Client, Cluster, ClusterError, Lifetime, NODE_ADDRESS, NODE_NAME, SERVICE_RANGE, State, client, pki,
     settings, sysctl, teardown,
 };
-use crate::image::Image;
+use crate::image::{self, Recipe};
 use crate::packages;
 use crate::tools::Tools;
 use crate::wait::wait_for;
@@ -25,30 +25,30 @@ const FOLDERS: &[&str] =
     &["bin", "certs.d", "home/admin", "kubelet", "log", "plugins", "varlog/pods", "varlog/containers"];
 
 impl Cluster {
-    /// Boots a cluster of that name with the given images loaded (those of [`crate::image::Set::Node`] are
+    /// Boots a cluster of that name with the given images loaded (those of [`crate::image::node`] are
     /// needed), and returns when its node is Ready and its name service answers.
     pub fn boot(
         name: &str,
         tools: &Tools,
-        images: &[Image],
+        images: &[Recipe],
         lifetime: Lifetime,
     ) -> Result<Self, ClusterError> {
         packages::ensure()?;
-        teardown::end_stale()?;
         let start = Instant::now();
+        let booting = State::lock()?;
+        teardown::end_stale()?;
         let state = State::named(name);
         if state.folder().exists() {
             return Err(ClusterError::AlreadyUp(name.into()));
         }
-        let cluster =
-            match prepare(&state, tools).and_then(|cgroup| start_node(&state, &cgroup, images, lifetime)) {
-                Ok(child) => Self { admin: Client::new(&state, "admin")?, state, owned: Some(child) },
-                Err(error) => {
-                    let _ = teardown::end(&state);
-                    return Err(error);
-                }
-            };
-        let mut cluster = cluster;
+        let node = prepare(&state, tools).and_then(|cgroup| start_node(&state, &cgroup, images, lifetime));
+        drop(booting);
+        if node.is_err() {
+            let _ = teardown::end(&state);
+        }
+        let node = node?;
+        // From here on, a failure ends the node by dropping the value.
+        let mut cluster = Self { admin: Client::new(&state, "admin")?, owned: Some(node), state };
         cluster.wait_until_usable(start)?;
         if lifetime == Lifetime::Kept {
             cluster.owned = None;
@@ -58,12 +58,16 @@ impl Cluster {
 
     fn wait_until_usable(&mut self, start: Instant) -> Result<(), ClusterError> {
         let step = |done: &str| eprintln!("  {:5.1} s  {done}", start.elapsed().as_secs_f32());
-        self.await_kubectl("the API server", &["get", "--raw", "/readyz"], &["node", "apiserver", "etcd"])?;
+        self.await_kubectl(
+            "the API server",
+            &["get", "--raw", "/readyz"],
+            &["node", "import", "containerd", "etcd", "apiserver"],
+        )?;
         step("API server ready");
         self.await_kubectl(
             "the node to register",
             &["get", "node", NODE_NAME],
-            &["node", "import", "kubelet", "containerd"],
+            &["node", "import", "containerd", "kubelet"],
         )?;
         let ready = ["wait", "--for=condition=Ready", "--timeout=1s", &format!("node/{NODE_NAME}")];
         self.await_kubectl("the node to be Ready", &ready, &["node", "kubelet", "containerd"])?;
@@ -126,9 +130,10 @@ fn prepare(state: &State, tools: &Tools) -> Result<Cgroup, ClusterError> {
 fn start_node(
     state: &State,
     cgroup: &Cgroup,
-    images: &[Image],
+    images: &[Recipe],
     lifetime: Lifetime,
 ) -> Result<Child, ClusterError> {
+    let images = image::pack_all(images, &state.path("images"))?;
     let log_path = state.path("log/node.log");
     let log = File::create(&log_path).map_err(|source| ClusterError::io(&log_path, source))?;
     let errors = log.try_clone().map_err(|source| ClusterError::io(&log_path, source))?;

@@ -70,6 +70,9 @@ pub enum ClusterError {
     /// There is no such cluster.
     #[error("no cluster is up in {0}")]
     NotUp(PathBuf),
+    /// An image could not be packed.
+    #[error(transparent)]
+    Image(#[from] crate::image::ImageError),
     /// A tool is missing.
     #[error(transparent)]
     Tool(#[from] crate::tools::ToolError),
@@ -87,7 +90,8 @@ impl ClusterError {
 /// How long a cluster lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lifetime {
-    /// Until the value is dropped, or this process ends for whatever reason.
+    /// Until the value is dropped, or this process ends for whatever reason. The kernel watches the thread
+    /// that boots the cluster: boot it on one that lives as long as the cluster shall.
     Process,
     /// Until [`Cluster::end`] or `berth-e2e cluster down`.
     Kept,
@@ -173,6 +177,12 @@ impl Cluster {
     pub fn trust_registry(&self, host: &str, ca_pem: &str) -> Result<(), ClusterError> {
         self.state.write(&format!("certs.d/{host}/ca.crt"), ca_pem)?;
         client::write_bundle(&self.state)
+    }
+
+    /// The OCI layout of an image that the cluster was booted with, for example `localhost/busybox:1`; what
+    /// `crane push` and the like take.
+    pub fn layout(&self, image: &str) -> PathBuf {
+        self.state.path("images").join(crate::image::file_name(image))
     }
 
     /// Loads one more image into the node, from a tar with an OCI layout.

@@ -3,7 +3,7 @@
 //! Every cluster has a folder of its own below one root. A cluster whose first process is gone is stale,
 //! whatever its folder says: the next boot removes it.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -33,6 +33,17 @@ impl State {
     pub(super) fn all() -> Vec<Self> {
         let entries = fs::read_dir(ROOT).into_iter().flatten().flatten();
         entries.map(|entry| Self { folder: entry.path() }).filter(|state| state.folder.is_dir()).collect()
+    }
+
+    /// Waits until no other process is booting a cluster; the others wait until the file is dropped. A cluster
+    /// whose first process has not started yet looks stale.
+    pub(super) fn lock() -> Result<File, ClusterError> {
+        let path = Path::new(ROOT).join("lock");
+        let lock = fs::create_dir_all(ROOT).and_then(|()| File::create(&path)).and_then(|file| {
+            file.lock()?;
+            Ok(file)
+        });
+        lock.map_err(|source| ClusterError::io(&path, source))
     }
 
     /// The file that keeps the machine's kernel settings while any cluster is up.

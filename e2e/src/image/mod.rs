@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 use crate::digest::{hex, sha256};
 
 pub use contents::Contents;
-pub use set::{Set, pack_all};
+pub use set::{node, pack_all, release};
 
 /// The user that every image runs as unless a Pod says otherwise: `nonroot`.
 const USER: &str = "65532";
@@ -69,9 +69,9 @@ pub struct Image {
 }
 
 impl Recipe {
-    /// Packs the image as `folder/NAME/` and `folder/NAME.tar`, NAME being the last part of its name.
+    /// Packs the image as `folder/NAME/` and `folder/NAME.tar`, see [`file_name`].
     pub fn pack(&self, folder: &Path) -> Result<Image, ImageError> {
-        let file_name = self.name.rsplit('/').next().unwrap_or(&self.name).replace(':', "-");
+        let file_name = file_name(&self.name);
         let layout = folder.join(&file_name);
         let blobs = layout.join("blobs/sha256");
         let _ = fs::remove_dir_all(&layout);
@@ -131,6 +131,11 @@ impl Recipe {
             "rootfs": {"type": "layers", "diff_ids": [diff_id]},
         })
     }
+}
+
+/// The name of an image's files: `busybox-1` for `localhost/busybox:1`.
+pub fn file_name(image: &str) -> String {
+    image.rsplit('/').next().unwrap_or(image).replace(':', "-")
 }
 
 fn write_json(blobs: &Path, media_type: &str, value: &Value) -> Result<Value, ImageError> {

@@ -8,32 +8,20 @@ use crate::packages;
 use crate::release::Binaries;
 use crate::tools::Tools;
 
-/// Which images to pack.
-#[derive(Debug, Clone, Copy)]
-pub enum Set<'a> {
-    /// Berth's two images, for a release.
-    Release(&'a Binaries),
-    /// What a cluster needs, before Berth comes into it.
-    Node(&'a Tools),
-}
-
 /// The small programs that a shell in a Pod can call.
 const APPLETS: &[&str] = &[
     "sh", "cat", "echo", "env", "grep", "id", "ls", "mkdir", "nc", "nslookup", "rm", "sleep", "stat", "true",
     "wget",
 ];
 
-/// Packs a set of images into `folder`.
-pub fn pack_all(set: Set<'_>, folder: &Path) -> Result<Vec<Image>, ImageError> {
+/// Packs images into a folder, which is made if it is not there.
+pub fn pack_all(recipes: &[Recipe], folder: &Path) -> Result<Vec<Image>, ImageError> {
     fs::create_dir_all(folder).map_err(io_at(folder))?;
-    let recipes = match set {
-        Set::Release(binaries) => release(binaries)?,
-        Set::Node(tools) => node(tools)?,
-    };
     recipes.iter().map(|recipe| recipe.pack(folder)).collect()
 }
 
-fn release(binaries: &Binaries) -> Result<Vec<Recipe>, ImageError> {
+/// Berth's two images, for a release.
+pub fn release(binaries: &Binaries) -> Result<Vec<Recipe>, ImageError> {
     let version = env!("CARGO_PKG_VERSION");
     [("berth-registry", &binaries.registry), ("berth-operator", &binaries.operator)]
         .into_iter()
@@ -46,7 +34,8 @@ fn release(binaries: &Binaries) -> Result<Vec<Recipe>, ImageError> {
         .collect()
 }
 
-fn node(tools: &Tools) -> Result<Vec<Recipe>, ImageError> {
+/// What a cluster needs, and what tests run in it, before Berth comes in.
+pub fn node(tools: &Tools) -> Result<Vec<Recipe>, ImageError> {
     let mut coredns = Contents::base();
     coredns.program("/coredns", tools.path("coredns")?)?;
     let mut versitygw = shell()?;
