@@ -1,0 +1,152 @@
+//! Collects what `berth-trust` judges: the manifests and layers that may hold signatures of one image, in both of
+//! cosign's formats. Collecting believes nothing; it only must not mistake an unanswered question for an absent
+//! signature, and must not read more than the bounds allow.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::atomic::{AtomicUsize, Ordering},
+};
+
+use berth_registry_core::{
+    Digest, ImageReference, Manifest, Reference, RepositoryName, Tag,
+    manifest::{MAX_MANIFEST, OCI_EMPTY},
+};
+use berth_trust::{Artifact, Bounds, Evidence, kind};
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+
+use crate::{client::Client, error::ClientError, manifest::RawManifest};
+
+/// Requests under way at once for one image.
+const PARALLEL: usize = 4;
+
+/// The digest of an image: the one that it names, else the one that its tag points to now. Resolve once, and use the
+/// digest for everything that follows. [`ClientError::NotFound`] means that the registry answered and has no such image.
+pub async fn resolve(client: &Client, image: &ImageReference) -> Result<Digest, ClientError> {
+    match (&image.digest, &image.tag) {
+        (Some(digest), _) => Ok(digest.clone()),
+        (None, Some(tag)) => client.resolve_tag(&image.repository, tag).await,
+        (None, None) => Err(client.protocol(&image.to_string(), "it names neither a tag nor a digest")),
+    }
+}
+
+/// All evidence for one manifest of a repository: the classic signatures under their tag, and the referrers that may
+/// hold signatures (referrers API, or the fallback tag where there is none). An image without any gives evidence
+/// without artifacts; every other failure is an error, [`ClientError::TooLarge`] among them.
+pub async fn fetch_evidence(
+    client: &Client,
+    repository: &RepositoryName,
+    digest: &Digest,
+    bounds: &Bounds,
+) -> Result<Evidence, ClientError> {
+    let fetch = Fetch { client, repository, bounds, total: AtomicUsize::new(0) };
+    let (classic, referrers) = futures::try_join!(fetch.classic(digest), fetch.referrers(digest))?;
+    let mut artifacts: Vec<_> = classic.into_iter().chain(referrers).collect();
+    artifacts.sort();
+    artifacts.dedup();
+    Ok(Evidence { subject: digest.clone(), artifacts })
+}
+
+struct Fetch<'a> {
+    client: &'a Client,
+    repository: &'a RepositoryName,
+    bounds: &'a Bounds,
+    /// Bytes read so far.
+    total: AtomicUsize,
+}
+
+impl Fetch<'_> {
+    async fn classic(&self, digest: &Digest) -> Result<Option<Artifact>, ClientError> {
+        let tag = format!("{}.sig", digest.referrers_tag());
+        let tag: Tag = tag.parse().map_err(|e| self.client.protocol(&tag, format!("{e}")))?;
+        match self.client.manifest(self.repository, &Reference::Tag(tag)).await {
+            Ok(manifest) => self.artifact(manifest, true).await,
+            Err(ClientError::NotFound { .. }) => Ok(None),
+            Err(other) => Err(other),
+        }
+    }
+
+    async fn referrers(&self, digest: &Digest) -> Result<Vec<Artifact>, ClientError> {
+        let listed = self.client.referrers(self.repository, digest, None, self.bounds.referrers).await?;
+        // The list may leave the type out or name the config's; only a type that says "something else" is believed.
+        let candidates = listed.into_iter().filter(|referrer| {
+            let artifact_type = referrer.artifact_type.as_deref().unwrap_or_default();
+            kind::is_bundle(artifact_type)
+                || matches!(artifact_type, "" | OCI_EMPTY | kind::CLASSIC_REFERRER | kind::SIMPLE_SIGNING)
+        });
+        let candidates: BTreeSet<_> = candidates.map(|referrer| referrer.digest).collect();
+        stream::iter(candidates)
+            .map(|referrer| async move {
+                match self.client.manifest(self.repository, &Reference::Digest(referrer)).await {
+                    Ok(manifest) => self.artifact(manifest, false).await,
+                    // Listed a moment ago, or left behind in the fallback index: it is not there to be believed.
+                    Err(ClientError::NotFound { .. }) => Ok(None),
+                    Err(other) => Err(other),
+                }
+            })
+            .buffer_unordered(PARALLEL)
+            .try_filter_map(|artifact| async move { Ok(artifact) })
+            .try_collect()
+            .await
+    }
+
+    /// A manifest with the layers that may be signatures. One that is no manifest at all is only kept where a signature
+    /// was expected, so that the verdict can say that it is malformed.
+    async fn artifact(&self, manifest: RawManifest, expected: bool) -> Result<Option<Artifact>, ClientError> {
+        self.count(manifest.bytes.len())?;
+        let media_type = Some(manifest.media_type.as_str());
+        let wanted: BTreeMap<Digest, u64> = match Manifest::parse(media_type, &manifest.bytes) {
+            Ok(parsed) if Artifact::is_signature(&parsed) => parsed
+                .layers
+                .into_iter()
+                .filter(|layer| {
+                    layer.media_type == kind::SIMPLE_SIGNING || kind::is_bundle(&layer.media_type)
+                })
+                .map(|layer| (layer.digest, layer.size))
+                .collect(),
+            Ok(_) if !expected => return Ok(None),
+            _ => BTreeMap::new(),
+        };
+        if wanted.len() > self.bounds.referrers {
+            return Err(self.too_large("signatures", self.bounds.referrers, "signatures"));
+        }
+        let layers = stream::iter(wanted)
+            .map(|(digest, size)| self.layer(digest, size))
+            .buffer_unordered(PARALLEL)
+            .try_filter_map(|layer| async move { Ok(layer) })
+            .try_collect()
+            .await?;
+        Ok(Some(Artifact { manifest: manifest.bytes.to_vec(), layers }))
+    }
+
+    async fn layer(&self, digest: Digest, size: u64) -> Result<Option<(Digest, Vec<u8>)>, ClientError> {
+        let bound = self.bounds.layer as u64;
+        if size > bound {
+            return Err(self.too_large("a signature's layer", self.bounds.layer, "bytes"));
+        }
+        // Counted before it is read: the descriptor's size is also the most that will be read.
+        self.count(usize::try_from(size).unwrap_or(usize::MAX))?;
+        match self.client.blob(self.repository, &digest, size).await {
+            Ok(bytes) => Ok(Some((digest, bytes.to_vec()))),
+            // A signature without its layer is malformed, which the verdict says; it does not hide the others.
+            Err(ClientError::NotFound { .. }) => Ok(None),
+            Err(other) => Err(other),
+        }
+    }
+
+    fn count(&self, bytes: usize) -> Result<(), ClientError> {
+        let before = self.total.fetch_add(bytes.min(MAX_MANIFEST.max(self.bounds.layer)), Ordering::Relaxed);
+        if before + bytes > self.bounds.total {
+            return Err(self.too_large("the evidence for an image", self.bounds.total, "bytes"));
+        }
+        Ok(())
+    }
+
+    fn too_large(&self, what: &str, bound: usize, unit: &'static str) -> ClientError {
+        ClientError::TooLarge {
+            host: self.client.host().to_owned(),
+            what: format!("{what} of {}", self.repository),
+            bound: bound as u64,
+            unit,
+        }
+    }
+}

@@ -1,0 +1,55 @@
+//! Evidence as it comes from a registry: manifests and their layers, as bytes. Nothing in it is believed; what a byte
+//! string is called (its digest) is checked when facts are established.
+
+use std::collections::BTreeMap;
+
+use berth_registry_core::{Digest, Manifest};
+
+/// Artifact and media types of signatures.
+pub mod kind {
+    /// A layer of a classic cosign signature.
+    pub const SIMPLE_SIGNING: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
+    /// The config of a classic cosign signature that is attached as a referrer.
+    pub const CLASSIC_REFERRER: &str = "application/vnd.dev.cosign.artifact.sig.v1+json";
+    /// A sigstore bundle.
+    pub const BUNDLE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
+
+    /// Whether a type is that of a sigstore bundle, in any of its spellings.
+    pub fn is_bundle(media_type: &str) -> bool {
+        const OLD: &str = "application/vnd.dev.sigstore.bundle+json;version=";
+        let compact: String = media_type.chars().filter(|c| !c.is_ascii_whitespace()).collect();
+        compact == BUNDLE || matches!(compact.strip_prefix(OLD), Some("0.1" | "0.2" | "0.3"))
+    }
+}
+
+/// One manifest that may hold signatures, with its layers.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Artifact {
+    /// The manifest's bytes.
+    pub manifest: Vec<u8>,
+    /// Bytes of its layers, by the digest that was asked for. A missing one makes its signature malformed.
+    pub layers: BTreeMap<Digest, Vec<u8>>,
+}
+
+impl Artifact {
+    /// Whether a manifest may hold signatures that [`Facts`](crate::Facts) understands. Decided by the manifest
+    /// itself: what an index says about it is only a hint.
+    pub fn is_signature(manifest: &Manifest) -> bool {
+        let artifact_type = manifest.artifact_type.as_deref().unwrap_or_default();
+        kind::is_bundle(artifact_type)
+            || artifact_type == kind::CLASSIC_REFERRER
+            || manifest
+                .layers
+                .iter()
+                .any(|layer| layer.media_type == kind::SIMPLE_SIGNING || kind::is_bundle(&layer.media_type))
+    }
+}
+
+/// All evidence for one image in one repository. The order of artifacts has no meaning.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Evidence {
+    /// The manifest that the evidence is to be about.
+    pub subject: Digest,
+    /// What was found.
+    pub artifacts: Vec<Artifact>,
+}
