@@ -34,7 +34,11 @@ struct Serve {
     /// Address to listen on, host:port [default: 0.0.0.0:5000].
     #[arg(long, env = "BERTH_LISTEN")]
     listen: Option<String>,
-    #[arg(long, env = "BERTH_STORE", help = "Where content is kept: memory:, file:///path or s3://bucket/prefix")]
+    #[arg(
+        long,
+        env = "BERTH_STORE",
+        help = "Where content is kept: memory:, file:///path or s3://bucket/prefix"
+    )]
     store: Option<String>,
     /// PEM file with the certificate chain.
     #[arg(long, env = "BERTH_TLS_CERT")]

@@ -154,3 +154,54 @@ impl Sender {
         response.error_for_status().map(drop).map_err(|error| error.to_string())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::{Router, extract::State, http::HeaderMap, routing::post};
+    use tokio::sync::mpsc;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_burst_is_one_event_and_a_failure_is_tried_again() {
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let directory = tempfile::tempdir().unwrap();
+        let (ca_file, token_file) = (directory.path().join("ca.crt"), directory.path().join("token"));
+        let ca = rcgen::generate_simple_self_signed(["sink".to_owned()]).unwrap();
+        std::fs::write(&ca_file, ca.cert.pem()).unwrap();
+        std::fs::write(&token_file, "first").unwrap();
+        let (sender, mut received) = mpsc::unbounded_channel();
+        let take = |State(sender): State<mpsc::UnboundedSender<_>>, headers: HeaderMap, body: String| async move {
+            let token = headers["authorization"].to_str().unwrap().to_owned();
+            let event: ContentChanged = serde_json::from_str(&body).unwrap();
+            let status = if token == "Bearer first" { 503 } else { 204 };
+            sender.send((token, event)).unwrap();
+            http::StatusCode::from_u16(status).unwrap()
+        };
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/events", listener.local_addr().unwrap());
+        let router = Router::new().route("/events", post(take)).with_state(sender);
+        tokio::spawn(async move { axum::serve(listener, router).await });
+
+        let sink =
+            EventSink { url, ca_file, token_file: token_file.clone(), source: "team-a/registry".to_owned() };
+        let metrics = Arc::new(Metrics::default());
+        let events = Events::start(sink, metrics.clone()).await.unwrap();
+        for name in ["b", "a", "b"] {
+            events.changed(&name.parse().unwrap());
+        }
+        let (token, first) = received.recv().await.unwrap();
+        assert_eq!(token, "Bearer first");
+        assert_eq!(first.data.repositories, ["a", "b"]);
+        assert_eq!((first.event_type.as_str(), first.source.as_str()), (CONTENT_CHANGED, "team-a/registry"));
+        std::fs::write(&token_file, "second\n").unwrap();
+        let (token, again) = received.recv().await.unwrap();
+        assert_eq!((token.as_str(), again), ("Bearer second", first));
+        let delivered = async {
+            while !metrics.text().contains("berth_events_total{outcome=\"delivered\"} 1") {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), delivered).await.unwrap();
+    }
+}

@@ -55,7 +55,9 @@ impl Default for Metrics {
             registry: Registry::with_prefix("berth"),
             requests: Family::default(),
             durations: Family::new_with_constructor(|| {
-                Histogram::new([0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0])
+                Histogram::new([
+                    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0,
+                ])
             }),
             received: Counter::default(),
             sent: Counter::default(),
@@ -80,7 +82,12 @@ impl Metrics {
             Unit::Seconds,
             self.durations.clone(),
         );
-        registry.register_with_unit("http_received", "Bytes of request bodies", Unit::Bytes, self.received.clone());
+        registry.register_with_unit(
+            "http_received",
+            "Bytes of request bodies",
+            Unit::Bytes,
+            self.received.clone(),
+        );
         registry.register_with_unit("http_sent", "Bytes of response bodies", Unit::Bytes, self.sent.clone());
         registry.register("http_requests_in_flight", "Requests being answered", self.in_flight.clone());
         registry.register("store_ready", "1 if the store can be used, else 0", self.store_ready.clone());

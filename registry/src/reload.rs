@@ -56,7 +56,8 @@ impl Files {
 async fn contents(paths: &[PathBuf]) -> Result<Vec<Vec<u8>>, Unreadable> {
     let mut contents = Vec::with_capacity(paths.len());
     for path in paths {
-        contents.push(tokio::fs::read(path).await.map_err(|source| Unreadable { path: path.clone(), source })?);
+        contents
+            .push(tokio::fs::read(path).await.map_err(|source| Unreadable { path: path.clone(), source })?);
     }
     Ok(contents)
 }

@@ -58,7 +58,12 @@ pub async fn serve(
         };
         match accepted {
             Ok((stream, remote)) => {
-                let connection = Connection { remote, app: app.clone(), builder: builder.clone(), watcher: connections.watcher() };
+                let connection = Connection {
+                    remote,
+                    app: app.clone(),
+                    builder: builder.clone(),
+                    watcher: connections.watcher(),
+                };
                 tokio::spawn(connection.run(stream, tls.clone()));
             }
             Err(error) => {

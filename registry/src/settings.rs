@@ -62,7 +62,9 @@ pub enum SettingsError {
     #[error("say where content is kept: --store memory:, --store file:///path or --store s3://bucket/prefix")]
     NoStore,
     /// TLS and plain HTTP.
-    #[error("TLS files and plain HTTP contradict each other: set --tls-cert and --tls-key, or --plain-http, not both")]
+    #[error(
+        "TLS files and plain HTTP contradict each other: set --tls-cert and --tls-key, or --plain-http, not both"
+    )]
     TlsAndPlain,
     /// Neither TLS nor plain HTTP.
     #[error("set --tls-cert and --tls-key, or --plain-http if something else terminates TLS")]
@@ -158,7 +160,9 @@ mod tests {
 
     #[test]
     fn flags_win_over_the_file() {
-        let file = yaml("store: 'memory:'\nplainHttp: true\nlisten: 1.2.3.4:5\nanonymous: read\ndrainDelay: 7s\n").unwrap();
+        let file =
+            yaml("store: 'memory:'\nplainHttp: true\nlisten: 1.2.3.4:5\nanonymous: read\ndrainDelay: 7s\n")
+                .unwrap();
         let overrides = Overrides {
             listen: Some("127.0.0.1:0".to_owned()),
             anonymous: Some(Anonymous::Write),
@@ -173,7 +177,9 @@ mod tests {
 
     #[test]
     fn without_a_word_nothing_is_open() {
-        let settings = Settings::new(Overrides::default(), yaml("{store: 'memory:', plainHttp: true}").unwrap()).unwrap();
+        let settings =
+            Settings::new(Overrides::default(), yaml("{store: 'memory:', plainHttp: true}").unwrap())
+                .unwrap();
         assert_eq!(settings.anonymous, Anonymous::None);
         assert_eq!(settings.listen, DEFAULT_LISTEN);
     }
@@ -182,9 +188,15 @@ mod tests {
     #[case("plainHttp: true", "--store")]
     #[case("store: 'memory:'", "--plain-http")]
     #[case("{store: 'memory:', plainHttp: true, tls: {cert: a, key: b}}", "contradict")]
-    #[case("{store: 'memory:', plainHttp: true, lifecycle: [{priority: 1, keepLast: 1}, {priority: 1, keepLast: 2}]}", "1 is there twice")]
+    #[case(
+        "{store: 'memory:', plainHttp: true, lifecycle: [{priority: 1, keepLast: 1}, {priority: 1, keepLast: 2}]}",
+        "1 is there twice"
+    )]
     #[case("{store: 'memory:', plainHttp: true, lifecycle: [{priority: 3}]}", "rule 3")]
-    #[case("{store: 'memory:', plainHttp: true, lifecycle: [{priority: 3, keepLast: 1, olderThan: 1d}]}", "rule 3")]
+    #[case(
+        "{store: 'memory:', plainHttp: true, lifecycle: [{priority: 3, keepLast: 1, olderThan: 1d}]}",
+        "rule 3"
+    )]
     fn refuses(#[case] text: &str, #[case] says: &str) {
         let error = Settings::new(Overrides::default(), yaml(text).unwrap()).unwrap_err().to_string();
         assert!(error.contains(says), "{error}");
@@ -192,7 +204,11 @@ mod tests {
 
     #[test]
     fn half_of_tls_is_refused() {
-        let overrides = Overrides { tls_cert: Some("a".into()), store: Some("memory:".to_owned()), ..Overrides::default() };
+        let overrides = Overrides {
+            tls_cert: Some("a".into()),
+            store: Some("memory:".to_owned()),
+            ..Overrides::default()
+        };
         assert!(matches!(Settings::new(overrides, ServerConfig::default()), Err(SettingsError::HalfTls)));
     }
 

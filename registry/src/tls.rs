@@ -69,7 +69,9 @@ pub async fn server_config(files: &TlsFiles, metrics: Arc<Metrics>) -> Result<Ar
                     *current.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(renewed);
                     tracing::info!("certificate renewed");
                 }
-                Err(error) => tracing::error!(%error, "the renewed certificate is not served, the old one is"),
+                Err(error) => {
+                    tracing::error!(%error, "the renewed certificate is not served, the old one is")
+                }
             }
         }
     });

@@ -67,7 +67,8 @@ impl Users {
 
     fn new(hashes: HashMap<String, String>) -> Result<Self, UsersError> {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        let key = hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new()).map_err(|_| UsersError::Random)?;
+        let key =
+            hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new()).map_err(|_| UsersError::Random)?;
         let list = RwLock::new(Arc::new(List::new(hashes)));
         Ok(Self(Arc::new(Inner { list, turns: Semaphore::new(cores), key })))
     }
@@ -136,13 +137,20 @@ fn parse(content: &[u8]) -> HashMap<String, String> {
             continue;
         }
         let Some((user, hash)) = line.split_once(':').filter(|(user, _)| !user.is_empty()) else {
-            tracing::error!(line = number, "htpasswd line ignored: write user:hash, as `htpasswd -nB USER` prints it");
+            tracing::error!(
+                line = number,
+                "htpasswd line ignored: write user:hash, as `htpasswd -nB USER` prints it"
+            );
             continue;
         };
         match hash.parse::<bcrypt::HashParts>() {
             Ok(parts) if parts.get_cost() <= MAX_COST => {
                 if hashes.insert(user.to_owned(), hash.to_owned()).is_some() {
-                    tracing::error!(line = number, user, "htpasswd names this user twice: the later line counts");
+                    tracing::error!(
+                        line = number,
+                        user,
+                        "htpasswd names this user twice: the later line counts"
+                    );
                 }
             }
             Ok(parts) => tracing::error!(
@@ -166,7 +174,10 @@ mod tests {
     use super::*;
 
     fn file(users: &[(&str, &str)]) -> String {
-        users.iter().map(|(user, password)| format!("{user}:{}\n", bcrypt::hash(password, 4).unwrap())).collect()
+        users
+            .iter()
+            .map(|(user, password)| format!("{user}:{}\n", bcrypt::hash(password, 4).unwrap()))
+            .collect()
     }
 
     #[test]

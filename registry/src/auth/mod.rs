@@ -142,7 +142,9 @@ impl Credentials {
         match decoded.split_once(':') {
             // Some clients answer a Basic challenge with empty credentials when they have none.
             Some(("", "")) => Ok(Self::None),
-            Some((user, password)) => Ok(Self::Basic { user: user.to_owned(), password: password.to_owned() }),
+            Some((user, password)) => {
+                Ok(Self::Basic { user: user.to_owned(), password: password.to_owned() })
+            }
             None => Err(AuthError::Malformed),
         }
     }

@@ -30,7 +30,9 @@ const MOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 #[derive(Debug, thiserror::Error)]
 pub enum TokenReviewError {
     /// Not in a cluster.
-    #[error("serviceAccounts needs a Kubernetes API server: {0} is not set, run the registry in a Pod or leave serviceAccounts out")]
+    #[error(
+        "serviceAccounts needs a Kubernetes API server: {0} is not set, run the registry in a Pod or leave serviceAccounts out"
+    )]
     NoCluster(&'static str),
     /// The CA of the API server cannot be read.
     #[error("cannot read the API server's CA {}: {source}", path.display())]
@@ -153,7 +155,9 @@ impl TokenReviewer {
 
     fn remembered(&self, key: &[u8; 32]) -> Option<Result<Caller, AuthError>> {
         let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        seen.get(key).filter(|seen| Instant::now() < seen.until).map(|seen| seen.caller.clone().ok_or(AuthError::Refused))
+        seen.get(key)
+            .filter(|seen| Instant::now() < seen.until)
+            .map(|seen| seen.caller.clone().ok_or(AuthError::Refused))
     }
 
     fn remember(&self, key: [u8; 32], caller: Option<Caller>) {
@@ -172,9 +176,9 @@ impl TokenReviewer {
     /// The user name of the token's owner; `None` if the token is not valid for this registry.
     async fn review(&self, token: &str) -> Result<Option<String>, AuthError> {
         let unavailable = |why: String| AuthError::Unavailable(why);
-        let own = tokio::fs::read_to_string(&self.server.token_file)
-            .await
-            .map_err(|error| unavailable(format!("cannot read {}: {error}", self.server.token_file.display())))?;
+        let own = tokio::fs::read_to_string(&self.server.token_file).await.map_err(|error| {
+            unavailable(format!("cannot read {}: {error}", self.server.token_file.display()))
+        })?;
         let response = self
             .client
             .post(format!("{}/apis/authentication.k8s.io/v1/tokenreviews", self.server.url))
@@ -193,10 +197,82 @@ impl TokenReviewer {
                 "the Kubernetes API server answered {status}; the registry's ServiceAccount needs the right to create tokenreviews"
             )));
         }
-        let Review { status } =
-            response.json().await.map_err(|error| unavailable(format!("the TokenReview is not readable: {error}")))?;
+        let Review { status } = response
+            .json()
+            .await
+            .map_err(|error| unavailable(format!("the TokenReview is not readable: {error}")))?;
         // An API server that does not know audiences would accept any token of the cluster.
         let ours = status.authenticated && status.audiences.contains(&self.audience);
         Ok(ours.then_some(status.user.username))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    };
+
+    use axum::{Json, Router, http::HeaderMap, routing::post};
+    use berth_registry_core::config::ServiceAccountGrant;
+
+    use super::*;
+
+    const AUDIENCE: &str = "https://registry.team-a.svc";
+
+    /// An API server that knows the tokens `operator`, `stranger`, `elsewhere` (another audience) and `broken`.
+    async fn api_server(asked: Arc<AtomicUsize>) -> String {
+        let review = move |headers: HeaderMap, Json(review): Json<serde_json::Value>| async move {
+            asked.fetch_add(1, Ordering::SeqCst);
+            assert_eq!(headers["authorization"], "Bearer own");
+            assert_eq!(review["spec"]["audiences"], json!([AUDIENCE]));
+            let valid = |name: &str, audiences: &[&str]| {
+                Json(
+                    json!({"status": {"authenticated": true, "user": {"username": name}, "audiences": audiences}}),
+                )
+            };
+            match review["spec"]["token"].as_str().unwrap_or_default() {
+                "operator" => valid("system:serviceaccount:berth-system:berth-operator", &[AUDIENCE]),
+                "stranger" => valid("system:serviceaccount:x:y", &[AUDIENCE]),
+                "elsewhere" => valid("system:serviceaccount:berth-system:berth-operator", &["other"]),
+                "broken" => Json(json!("?")),
+                _ => Json(json!({"status": {"error": "no such token"}})),
+            }
+        };
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let router = Router::new().route("/apis/authentication.k8s.io/v1/tokenreviews", post(review));
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        url
+    }
+
+    #[tokio::test]
+    async fn tokens_are_checked_by_the_api_server() {
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let directory = tempfile::tempdir().unwrap();
+        let (ca_file, token_file) = (directory.path().join("ca.crt"), directory.path().join("token"));
+        let ca = rcgen::generate_simple_self_signed(["api".to_owned()]).unwrap();
+        std::fs::write(&ca_file, ca.cert.pem()).unwrap();
+        std::fs::write(&token_file, "own\n").unwrap();
+        let asked = Arc::new(AtomicUsize::new(0));
+        let server = ApiServer { url: api_server(asked.clone()).await, ca_file, token_file };
+        let name = "system:serviceaccount:berth-system:berth-operator".to_owned();
+        let allow = vec![ServiceAccountGrant { name: name.clone(), role: Role::Pull }];
+        let accounts = ServiceAccounts { audience: AUDIENCE.to_owned(), allow };
+        let reviewer = TokenReviewer::new(server, accounts).await.unwrap();
+
+        let operator = Caller { name: Some(name), grant: Grant::Role(Role::Pull) };
+        assert_eq!(reviewer.check("operator").await, Ok(operator.clone()));
+        assert_eq!(reviewer.check("operator").await, Ok(operator));
+        assert_eq!(asked.load(Ordering::SeqCst), 1, "remembered");
+        assert_eq!(reviewer.check("stranger").await.unwrap().grant, Grant::Nothing);
+        assert_eq!(reviewer.check("elsewhere").await, Err(AuthError::Refused));
+        assert_eq!(reviewer.check("forged").await, Err(AuthError::Refused));
+        assert!(matches!(reviewer.check("broken").await, Err(AuthError::Unavailable(_))));
+        let before = asked.load(Ordering::SeqCst);
+        assert_eq!(reviewer.check("").await, Err(AuthError::Refused));
+        assert_eq!(reviewer.check(&"x".repeat(MAX_TOKEN + 1)).await, Err(AuthError::Refused));
+        assert_eq!(asked.load(Ordering::SeqCst), before, "nonsense is not sent on");
     }
 }

@@ -119,7 +119,10 @@ impl Drop for Exchange {
 }
 
 fn method_label(method: &Method) -> &'static str {
-    ["GET", "HEAD", "PUT", "POST", "PATCH", "DELETE"].into_iter().find(|name| method == name).unwrap_or("other")
+    ["GET", "HEAD", "PUT", "POST", "PATCH", "DELETE"]
+        .into_iter()
+        .find(|name| method == name)
+        .unwrap_or("other")
 }
 
 fn class(status: StatusCode) -> &'static str {
@@ -141,7 +144,10 @@ impl HttpBody for Received {
     type Data = Bytes;
     type Error = axum::Error;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
         if let Some(Ok(frame)) = &frame {
             self.count.fetch_add(length(frame), Ordering::Relaxed);
@@ -167,7 +173,10 @@ impl HttpBody for Sent {
     type Data = Bytes;
     type Error = axum::Error;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
         match &frame {
             Some(Ok(frame)) => self.exchange.sent += length(frame),
@@ -177,7 +186,8 @@ impl HttpBody for Sent {
             None => {}
         }
         // A body that knows its end is not polled again.
-        self.exchange.complete = !matches!(frame, Some(Err(_))) && (frame.is_none() || self.body.is_end_stream());
+        self.exchange.complete =
+            !matches!(frame, Some(Err(_))) && (frame.is_none() || self.body.is_end_stream());
         Poll::Ready(frame)
     }
 

@@ -7,9 +7,7 @@ use axum::{
 use berth_registry_core::{Digest, RepositoryName};
 use http::{
     HeaderValue, Method, StatusCode,
-    header::{
-        ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_RANGE, RANGE,
-    },
+    header::{ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_RANGE, RANGE},
 };
 
 use super::{Call, DOCKER_CONTENT_DIGEST, error::ApiError, etag, range, value};

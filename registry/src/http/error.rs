@@ -84,10 +84,17 @@ impl ApiError {
         match error {
             InvalidRoute::Unknown => Self::new(StatusCode::NOT_FOUND, "UNSUPPORTED", message)
                 .detail("the endpoints are those of the OCI distribution specification 1.1, below /v2/"),
-            InvalidRoute::Encoding | InvalidRoute::Name(_) => Self::bad_request("NAME_INVALID", message),
-            InvalidRoute::Digest(_) => Self::bad_request("DIGEST_INVALID", message),
-            InvalidRoute::Tag(_) if method == Method::PUT => Self::bad_request("MANIFEST_INVALID", message),
-            InvalidRoute::Tag(_) => Self::new(StatusCode::NOT_FOUND, "MANIFEST_UNKNOWN", message),
+            InvalidRoute::Encoding | InvalidRoute::Name(_) => {
+                Self::bad_request("NAME_INVALID", message).detail("write a name like team/app")
+            }
+            InvalidRoute::Digest(_) => Self::bad_request("DIGEST_INVALID", message)
+                .detail("write sha256: and 64 lower-case hex digits"),
+            InvalidRoute::Tag(_) if method == Method::PUT => {
+                Self::bad_request("MANIFEST_INVALID", message).detail("write a tag like v1.2.3")
+            }
+            InvalidRoute::Tag(_) => {
+                Self::new(StatusCode::NOT_FOUND, "MANIFEST_UNKNOWN", message).detail("no tag has such a name")
+            }
         }
     }
 }

@@ -22,7 +22,8 @@ pub(super) async fn prune(call: Call, job: &Prune) -> Result<Response, ApiError>
     let engine = call.engine.clone();
     let request = request(call).await?;
     let lines = job.start(engine, &request).ok_or_else(|| {
-        ApiError::new(StatusCode::CONFLICT, "DENIED", "a prune is running already").detail("wait until it has ended")
+        ApiError::new(StatusCode::CONFLICT, "DENIED", "a prune is running already")
+            .detail("wait until it has ended")
     })?;
     let lines = stream::unfold(lines, async |mut lines| {
         let line = lines.recv().await?;
@@ -42,13 +43,18 @@ async fn request(call: Call) -> Result<PruneRequest, ApiError> {
     while let Some(chunk) = stream.next().await {
         body.extend_from_slice(&chunk.map_err(EngineError::Body)?);
         if body.len() > MAX_REQUEST {
-            return Err(ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "SIZE_INVALID", "the request is too large"));
+            return Err(ApiError::new(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "SIZE_INVALID",
+                "the request is too large",
+            ));
         }
     }
     if body.is_empty() {
         return Ok(PruneRequest::default());
     }
     serde_json::from_slice(&body).map_err(|error| {
-        ApiError::bad_request("UNSUPPORTED", format!("the request is malformed: {error}")).detail("send {\"dryRun\": true}")
+        ApiError::bad_request("UNSUPPORTED", format!("the request is malformed: {error}"))
+            .detail("send {\"dryRun\": true}")
     })
 }

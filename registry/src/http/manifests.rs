@@ -21,7 +21,11 @@ const OCI_TAG: HeaderName = HeaderName::from_static("oci-tag");
 /// A body that is too large is read on for so long, so that the client is not cut off before it sees the 413.
 const MAX_DISCARDED: usize = 4 * MAX_MANIFEST;
 
-pub(super) async fn answer(call: Call, name: &RepositoryName, reference: &Reference) -> Result<Response, ApiError> {
+pub(super) async fn answer(
+    call: Call,
+    name: &RepositoryName,
+    reference: &Reference,
+) -> Result<Response, ApiError> {
     match call.method {
         Method::GET => get(call, name, reference).await,
         Method::HEAD => head(call, name, reference).await,
@@ -92,7 +96,8 @@ fn condition(call: &Call) -> Result<Condition, ApiError> {
         (None, Some("*")) => Ok(Condition::Absent),
         (Some(tag), None) => {
             let digest = tag.strip_prefix('"').and_then(|tag| tag.strip_suffix('"'));
-            let digest = digest.and_then(|digest| digest.parse().ok()).ok_or_else(|| unsupported(&IF_MATCH))?;
+            let digest =
+                digest.and_then(|digest| digest.parse().ok()).ok_or_else(|| unsupported(&IF_MATCH))?;
             Ok(Condition::Matches(digest))
         }
         (_, Some(_)) => Err(unsupported(&IF_NONE_MATCH)),
@@ -121,7 +126,12 @@ async fn body(call: Call) -> Result<Bytes, ApiError> {
     if size > MAX_MANIFEST { Err(ApiError::manifest_too_large()) } else { Ok(body.freeze()) }
 }
 
-fn described(status: StatusCode, digest: &Digest, media_type: &str, body: Body) -> Result<Response, ApiError> {
+fn described(
+    status: StatusCode,
+    digest: &Digest,
+    media_type: &str,
+    body: Body,
+) -> Result<Response, ApiError> {
     let mut response = (status, body).into_response();
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, value(media_type)?);

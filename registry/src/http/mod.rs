@@ -122,7 +122,8 @@ where
 fn without_body(response: Response) -> Response {
     use http_body::Body as _;
     let (mut head, body) = response.into_parts();
-    if let (Some(size), false) = (body.size_hint().exact(), head.headers.contains_key(header::CONTENT_LENGTH)) {
+    if let (Some(size), false) = (body.size_hint().exact(), head.headers.contains_key(header::CONTENT_LENGTH))
+    {
         head.headers.insert(header::CONTENT_LENGTH, size.into());
     }
     Response::from_parts(head, Body::empty())
@@ -172,7 +173,9 @@ async fn answer(
         Route::Upload(name, id) => uploads::answer(call, &name, id).await,
         Route::Referrers(name, digest) => referrers::answer(call, &name, &digest).await,
         Route::Prune => management::prune(call, &app.prune).await,
-        Route::Base | Route::Live | Route::Ready | Route::Metrics => Err(ApiError::method_not_allowed("GET, HEAD")),
+        Route::Base | Route::Live | Route::Ready | Route::Metrics => {
+            Err(ApiError::method_not_allowed("GET, HEAD"))
+        }
     }
 }
 
@@ -204,6 +207,10 @@ fn location(name: &RepositoryName, rest: &str) -> Result<HeaderValue, ApiError> 
 /// A header value from text that was made here or was parsed.
 fn value(text: impl std::fmt::Display) -> Result<HeaderValue, ApiError> {
     HeaderValue::try_from(text.to_string()).map_err(|_| {
-        ApiError::new(http::StatusCode::INTERNAL_SERVER_ERROR, "UNKNOWN", "a header value holds control characters")
+        ApiError::new(
+            http::StatusCode::INTERNAL_SERVER_ERROR,
+            "UNKNOWN",
+            "a header value holds control characters",
+        )
     })
 }

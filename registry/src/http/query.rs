@@ -14,9 +14,11 @@ impl Query {
     /// Reads what stands after the `?`.
     pub(super) fn parse(query: Option<&str>) -> Result<Self, ApiError> {
         let decode = |text: &str| {
-            super::route::percent_decode(&text.replace('+', " ")).map(std::borrow::Cow::into_owned).ok_or_else(|| {
-                ApiError::bad_request("UNSUPPORTED", "the query is not valid percent-encoded UTF-8")
-            })
+            super::route::percent_decode(&text.replace('+', " "))
+                .map(std::borrow::Cow::into_owned)
+                .ok_or_else(|| {
+                    ApiError::bad_request("UNSUPPORTED", "the query is not valid percent-encoded UTF-8")
+                })
         };
         let pairs = query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty());
         pairs
@@ -46,8 +48,11 @@ impl Query {
                 n.parse().unwrap_or(MAX_PAGE).min(MAX_PAGE)
             }
             Some(n) => {
-                return Err(ApiError::bad_request("PAGINATION_NUMBER_INVALID", format!("n={n:?} is no number"))
-                    .detail("ask for a page with n=100, or leave n out"));
+                return Err(ApiError::bad_request(
+                    "PAGINATION_NUMBER_INVALID",
+                    format!("n={n:?} is no number"),
+                )
+                .detail("ask for a page with n=100, or leave n out"));
             }
         };
         Ok(PageRequest { limit, last: self.get("last").filter(|last| !last.is_empty()).map(str::to_owned) })
@@ -74,7 +79,9 @@ impl PageRequest {
 fn percent_encode(text: &str) -> String {
     text.bytes().fold(String::with_capacity(text.len()), |mut encoded, byte| {
         match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' => encoded.push(byte.into()),
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' => {
+                encoded.push(byte.into())
+            }
             // Writing to a String cannot fail.
             _ => drop(write!(encoded, "%{byte:02X}")),
         }

@@ -9,7 +9,11 @@ use super::{Call, error::ApiError};
 
 const FILTERS_APPLIED: HeaderName = HeaderName::from_static("oci-filters-applied");
 
-pub(super) async fn answer(call: Call, name: &RepositoryName, subject: &Digest) -> Result<Response, ApiError> {
+pub(super) async fn answer(
+    call: Call,
+    name: &RepositoryName,
+    subject: &Digest,
+) -> Result<Response, ApiError> {
     if !matches!(call.method, Method::GET | Method::HEAD) {
         return Err(ApiError::method_not_allowed("GET, HEAD"));
     }

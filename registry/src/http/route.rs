@@ -67,7 +67,8 @@ impl Route {
             "/v2/_catalog" => return Ok(Self::Catalog),
             _ => {}
         }
-        let segments: Vec<&str> = path.strip_prefix("/v2/").ok_or(InvalidRoute::Unknown)?.split('/').collect();
+        let segments: Vec<&str> =
+            path.strip_prefix("/v2/").ok_or(InvalidRoute::Unknown)?.split('/').collect();
         match segments.as_slice() {
             [name @ .., "blobs", "uploads"] | [name @ .., "blobs", "uploads", ""] => {
                 Ok(Self::Uploads(repository(name)?))
@@ -123,11 +124,15 @@ fn repository(segments: &[&str]) -> Result<RepositoryName, InvalidRoute> {
     if segments.is_empty() {
         return Err(InvalidRoute::Unknown);
     }
-    segments.join("/").parse().map_err(|error: berth_registry_core::name::InvalidName| InvalidRoute::Name(error.to_string()))
+    segments
+        .join("/")
+        .parse()
+        .map_err(|error: berth_registry_core::name::InvalidName| InvalidRoute::Name(error.to_string()))
 }
 
 fn digest(text: &str) -> Result<Digest, InvalidRoute> {
-    text.parse().map_err(|error: berth_registry_core::digest::InvalidDigest| InvalidRoute::Digest(error.to_string()))
+    text.parse()
+        .map_err(|error: berth_registry_core::digest::InvalidDigest| InvalidRoute::Digest(error.to_string()))
 }
 
 /// Decodes `%xx`; `None` if an escape is malformed or the result is not UTF-8.

@@ -9,7 +9,10 @@ use http::{
     header::{CONTENT_LENGTH, CONTENT_RANGE, LOCATION, RANGE},
 };
 
-use super::{Call, DOCKER_CONTENT_DIGEST, DOCKER_UPLOAD_UUID, error::ApiError, failure::uploaded_range, location, range, value};
+use super::{
+    Call, DOCKER_CONTENT_DIGEST, DOCKER_UPLOAD_UUID, error::ApiError, failure::uploaded_range, location,
+    range, value,
+};
 use crate::engine::{ByteStream, Engine, EngineError, UploadId};
 
 const CHUNK_MIN_LENGTH: HeaderName = HeaderName::from_static("oci-chunk-min-length");
@@ -33,9 +36,11 @@ pub(super) async fn begin(call: Call, name: &RepositoryName) -> Result<Response,
     }
     let algorithm = match call.query.get("digest-algorithm") {
         None => Algorithm::Sha256,
-        Some(algorithm) => algorithm.parse().map_err(|error: berth_registry_core::digest::InvalidDigest| {
-            ApiError::bad_request("DIGEST_INVALID", error.to_string())
-        })?,
+        Some(algorithm) => {
+            algorithm.parse().map_err(|error: berth_registry_core::digest::InvalidDigest| {
+                ApiError::bad_request("DIGEST_INVALID", error.to_string())
+            })?
+        }
     };
     let id = call.engine.begin_upload(name, algorithm).await?;
     let mut response = progress(StatusCode::ACCEPTED, name, &id, 0)?;
@@ -44,7 +49,12 @@ pub(super) async fn begin(call: Call, name: &RepositoryName) -> Result<Response,
 }
 
 /// Whoever may push may pull every repository of this registry, so it may also be told who has the blob.
-async fn mounted(engine: &Engine, from: Option<&str>, name: &RepositoryName, digest: &Digest) -> Result<bool, ApiError> {
+async fn mounted(
+    engine: &Engine,
+    from: Option<&str>,
+    name: &RepositoryName,
+    digest: &Digest,
+) -> Result<bool, ApiError> {
     let sources = match from {
         Some(from) => vec![from.parse().map_err(|error: berth_registry_core::name::InvalidName| {
             ApiError::bad_request("NAME_INVALID", error.to_string())
@@ -77,7 +87,8 @@ pub(super) async fn answer(call: Call, name: &RepositoryName, id: String) -> Res
         }
         Method::PUT => {
             let digest = call.query.get("digest").ok_or_else(|| {
-                ApiError::bad_request("DIGEST_INVALID", "the digest is missing").detail("add ?digest=sha256:<hex> to the URL")
+                ApiError::bad_request("DIGEST_INVALID", "the digest is missing")
+                    .detail("add ?digest=sha256:<hex> to the URL")
             })?;
             let digest = parse_digest(digest)?;
             let (offset, body) = chunk(call)?;
@@ -116,7 +127,9 @@ fn chunk(call: Call) -> Result<(Option<u64>, ByteStream), ApiError> {
 
 /// Fails a body that is shorter or longer than announced.
 fn exactly(length: u64, body: ByteStream) -> ByteStream {
-    let wrong = || std::io::Error::new(std::io::ErrorKind::InvalidData, "the body is not as long as its Content-Range");
+    let wrong = || {
+        std::io::Error::new(std::io::ErrorKind::InvalidData, "the body is not as long as its Content-Range")
+    };
     stream::unfold(Some((body, length)), move |state| async move {
         let (mut body, left) = state?;
         match body.next().await {
@@ -146,7 +159,12 @@ fn upload_location(name: &RepositoryName, id: &UploadId) -> Result<HeaderValue, 
     location(name, &format!("blobs/uploads/{}", id.0))
 }
 
-fn progress(status: StatusCode, name: &RepositoryName, id: &UploadId, offset: u64) -> Result<Response, ApiError> {
+fn progress(
+    status: StatusCode,
+    name: &RepositoryName,
+    id: &UploadId,
+    offset: u64,
+) -> Result<Response, ApiError> {
     let mut response = status.into_response();
     let headers = response.headers_mut();
     headers.insert(LOCATION, upload_location(name, id)?);

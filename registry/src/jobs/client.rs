@@ -70,7 +70,10 @@ pub async fn prune(arguments: PruneArguments) -> Result<(), PruneError> {
     let (message, result) = match result {
         Ok(summary) => {
             let failed = summary.failed;
-            (serde_json::to_string(&summary), if failed == 0 { Ok(()) } else { Err(PruneError::Failed(failed)) })
+            (
+                serde_json::to_string(&summary),
+                if failed == 0 { Ok(()) } else { Err(PruneError::Failed(failed)) },
+            )
         }
         Err(error) => (Ok(error.to_string()), Err(error)),
     };
@@ -83,13 +86,15 @@ pub async fn prune(arguments: PruneArguments) -> Result<(), PruneError> {
 }
 
 async fn ask(arguments: &PruneArguments) -> Result<PruneSummary, PruneError> {
-    let failed = |error: reqwest::Error| PruneError::Request { url: arguments.url.clone(), message: causes(&error) };
+    let failed =
+        |error: reqwest::Error| PruneError::Request { url: arguments.url.clone(), message: causes(&error) };
     let mut client = reqwest::Client::builder().connect_timeout(std::time::Duration::from_secs(10));
     if let Some(path) = &arguments.ca_file {
         client = client.tls_certs_only(reqwest::Certificate::from_pem_bundle(&read(path)?).map_err(failed)?);
     }
     let url = format!("{}/berth/v1/prune", arguments.url.trim_end_matches('/'));
-    let mut request = client.build().map_err(failed)?.post(url).json(&PruneRequest { dry_run: arguments.dry_run });
+    let mut request =
+        client.build().map_err(failed)?.post(url).json(&PruneRequest { dry_run: arguments.dry_run });
     if let Some(path) = &arguments.token_file {
         request = request.bearer_auth(String::from_utf8_lossy(&read(path)?).trim());
     }
@@ -115,7 +120,8 @@ async fn ask(arguments: &PruneArguments) -> Result<PruneSummary, PruneError> {
 }
 
 fn show(line: &[u8]) -> Result<Option<PruneSummary>, PruneError> {
-    let parsed: PruneLine = serde_json::from_slice(line).map_err(|error| PruneError::Answer(error.to_string()))?;
+    let parsed: PruneLine =
+        serde_json::from_slice(line).map_err(|error| PruneError::Answer(error.to_string()))?;
     // A closed pipe is no reason to leave the job's outcome unknown.
     let _ = std::io::stdout().write_all(line);
     Ok(match parsed {
@@ -129,5 +135,8 @@ fn read(path: &Path) -> Result<Vec<u8>, PruneError> {
 }
 
 fn causes(error: &dyn std::error::Error) -> String {
-    std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string).collect::<Vec<_>>().join(": ")
+    std::iter::successors(Some(error), |error| error.source())
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(": ")
 }

@@ -125,7 +125,7 @@ fn parts_of_an_index_stay_and_go_with_it() {
     ];
     let names = ["amd64", "arm64-old", "arm64-new", "old", "new", "orphan"];
     let untagged = older(2, TagStatus::Untagged, 14);
-    assert_eq!(removed(&[untagged.clone()], &images, &names), expect(&[("orphan", 2)]));
+    assert_eq!(removed(std::slice::from_ref(&untagged), &images, &names), expect(&[("orphan", 2)]));
     let order = removed(&[keep(1, "v*", 1), untagged], &images, &names);
     let position = |name: &str| order.iter().position(|(removed, _)| removed == name);
     assert_eq!(order.len(), 3, "{order:?}");
