@@ -158,6 +158,7 @@ const DISTRIBUTION_DEVIATES: &[(&str, &str)] = &[
     ("sha512/a_manifest", CANONICAL),
     ("sha512/a_mounted_blob", CANONICAL),
     ("sha512/an_empty_blob", CANONICAL),
+    ("sha512/an_index", CANONICAL),
 ];
 
 const NO_REFERRERS: &str = "has no referrers API and does not read `subject`";

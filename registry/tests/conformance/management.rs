@@ -164,11 +164,11 @@ async fn what_others_need(t: &Target) -> Outcome {
     repo.blob(Method::DELETE, &layer.digest)
         .send()
         .await?
-        .refused(&[405, 409], &["DENIED", "UNSUPPORTED"])?;
+        .refused(&[403, 405, 409], &["DENIED", "UNSUPPORTED"])?;
     repo.manifest(Method::DELETE, &image.digest())
         .send()
         .await?
-        .refused(&[405, 409], &["DENIED", "UNSUPPORTED"])?;
+        .refused(&[403, 405, 409], &["DENIED", "UNSUPPORTED"])?;
     repo.has_manifest(&index, "v1").await?;
     repo.has_manifest(&image, &image.digest()).await?;
     repo.has_blob(layer).await?;

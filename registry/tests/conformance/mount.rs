@@ -13,6 +13,7 @@ cases! { mount, Push:
     Spec "R-OCI-2" from_a_repository_that_lacks_it,
     Spec "R-OCI-2" from_a_repository_that_is_unknown,
     Spec "R-OCI-2" from_nowhere_in_particular,
+    Berth "R-OCI-2" from_wherever_it_is,
     Spec "R-OCI-2" from_itself,
     Spec "R-OCI-2" a_name_that_is_none,
     Spec "R-OCI-2" a_digest_that_is_none,
@@ -71,6 +72,14 @@ async fn from_nowhere_in_particular(t: &Target) -> Outcome {
     let unknown = ours.post_upload(&format!("?mount={}", unknown_digest())).send().await?;
     unknown.status(&[202])?;
     Ok(())
+}
+
+/// Berth looks for the blob itself.
+async fn from_wherever_it_is(t: &Target) -> Outcome {
+    let (theirs, ours, blob) = (t.fresh(), t.fresh(), Blob::random(1000));
+    theirs.push_blob(&blob).await?;
+    ours.post_upload(&format!("?mount={}", blob.digest)).send().await?.status(&[201])?;
+    ours.has_blob(&blob).await
 }
 
 async fn from_itself(t: &Target) -> Outcome {

@@ -18,6 +18,7 @@ cases! { sha512, Push:
     Spec "R-OCI-1" a_blob_that_is_another,
     Spec "R-OCI-1" a_mounted_blob,
     Spec "R-OCI-1" a_manifest,
+    Spec "R-OCI-1" an_index,
     Spec "R-OCI-1" a_manifest_that_is_another,
     Berth "R-OCI-1" an_announced_algorithm,
     Berth "R-OCI-1" an_unknown_algorithm,
@@ -111,6 +112,23 @@ async fn a_manifest(t: &Target) -> Outcome {
     repo.has_manifest(&image, &digest).await?;
     repo.manifest(Method::DELETE, &digest).send().await?.status(&[202])?;
     repo.lacks_manifest(&digest).await
+}
+
+/// Every descriptor by sha512, from the index to the layers.
+async fn an_index(t: &Target) -> Outcome {
+    let repo = t.fresh();
+    let mut index = Manifest::index_of(&[]);
+    for _ in 0..2 {
+        let image = Manifest::image_of(Blob::config().as_sha512(), vec![Blob::random(100).as_sha512()]);
+        let digest = sha512(&image.bytes());
+        repo.push(&image, &digest).await?;
+        let mut child = image.descriptor();
+        child["digest"] = json!(digest);
+        index.document["manifests"].as_array_mut().into_iter().for_each(|list| list.push(child.clone()));
+    }
+    let digest = sha512(&index.bytes());
+    repo.push(&index, &digest).await?.header("docker-content-digest", &digest)?;
+    repo.has_manifest(&index, &digest).await
 }
 
 async fn a_manifest_that_is_another(t: &Target) -> Outcome {
