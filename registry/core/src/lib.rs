@@ -6,10 +6,13 @@ pub mod config;
 pub mod digest;
 pub mod event;
 pub mod job;
+pub mod key;
 pub mod lifecycle;
 pub mod manifest;
 pub mod name;
 pub mod pattern;
+pub mod protocol;
+pub mod record;
 pub mod reference;
 
 pub use age::Age;

@@ -2,17 +2,39 @@
 //! replicas and crashes anywhere. Between `http/` and `store/`; the rules themselves are pure and stand in
 //! `berth_registry_core::protocol`, this module drives them. `DESIGN.md` beside `src/` has the argument.
 
-use std::{fmt, ops::Range, sync::Arc, time::Duration};
+use std::{
+    collections::HashSet,
+    fmt,
+    ops::Range,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
-use berth_registry_core::{Descriptor, Digest, Tag};
+use aws_lc_rs::hmac;
+use berth_registry_core::{Digest, RepositoryName, Tag, key};
 use bytes::Bytes;
 use futures::stream::BoxStream;
+use tokio::sync::Semaphore;
+use ulid::Ulid;
 
-use crate::store::Store;
+use crate::store::{PutMode, Store, StoreError, probe, read};
 
+mod blobs;
+mod drive;
 mod error;
+mod gather;
+mod hasher;
+mod images;
+mod link_cache;
+mod manifests;
+mod referrers;
+mod sink;
+mod tags;
+mod upload_id;
+mod uploads;
 
 pub use error::EngineError;
+use link_cache::LinkCache;
 
 /// A client's body as it arrives.
 pub type ByteStream = BoxStream<'static, Result<Bytes, std::io::Error>>;
@@ -31,7 +53,7 @@ pub struct EngineOptions {
 
 impl Default for EngineOptions {
     fn default() -> Self {
-        Self { sparse_indexes: false, link_cache: Duration::from_secs(2), upload_memory: 64 << 20 }
+        Self { sparse_indexes: false, link_cache: Duration::from_secs(2), upload_memory: 96 << 20 }
     }
 }
 
@@ -71,9 +93,18 @@ impl fmt::Debug for BlobReader {
     }
 }
 
-/// The name of an upload: opaque, valid in one repository, on every replica.
+/// The name of an upload: opaque, safe in a URL, valid in one repository, on every replica.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UploadId(pub String);
+
+/// Where an upload stands after a chunk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Appended {
+    /// How many bytes it holds.
+    pub offset: u64,
+    /// Its name from now on (the `Location` of the answer); the old one goes on working.
+    pub id: UploadId,
+}
 
 /// Whether a manifest may be written (RFC 9110, section 13), judged on the tag it is pushed to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -148,7 +179,75 @@ pub struct Engine {
 struct Inner {
     store: Arc<dyn Store>,
     options: EngineOptions,
+    upload_key: hmac::Key,
+    /// Memory for parts of uploads, one permit a part.
+    pool: Arc<Semaphore>,
+    /// Uploads that a request of this process writes to.
+    busy_uploads: Mutex<HashSet<Ulid>>,
+    /// Repositories that this process has entered into the catalog.
+    in_catalog: Mutex<HashSet<RepositoryName>>,
+    links: LinkCache,
 }
 
-// Signatures first; bodies follow in submodules.
-mod surface;
+impl Engine {
+    /// Takes a store into use: asks it whether it keeps the promises that the protocol needs, and shares a secret with
+    /// the other replicas through it.
+    pub async fn open(store: Arc<dyn Store>, options: EngineOptions) -> Result<Self, EngineError> {
+        probe(store.as_ref(), &Ulid::generate().to_string()).await?.map_err(EngineError::StoreUnsafe)?;
+        let secret = upload_secret(store.as_ref()).await?;
+        let parts = (options.upload_memory / store.part_size().max(1)).clamp(2, Semaphore::MAX_PERMITS);
+        Ok(Self {
+            inner: Arc::new(Inner {
+                store,
+                upload_key: hmac::Key::new(hmac::HMAC_SHA256, &secret),
+                pool: Arc::new(Semaphore::new(parts)),
+                busy_uploads: Mutex::default(),
+                in_catalog: Mutex::default(),
+                links: LinkCache::new(options.link_cache),
+                options,
+            }),
+        })
+    }
+
+    /// Whether the store answers; one cheap call.
+    pub async fn check(&self) -> Result<(), EngineError> {
+        let asked = self.store().head(key::UPLOAD_SECRET);
+        match tokio::time::timeout(CHECK_TIMEOUT, asked).await {
+            Ok(Ok(_) | Err(StoreError::NotFound(_))) => Ok(()),
+            Ok(Err(error)) => Err(error.into()),
+            Err(_) => Err(StoreError::Unreachable(format!("no answer in {} s", CHECK_TIMEOUT.as_secs())).into()),
+        }
+    }
+
+    fn store(&self) -> &dyn Store {
+        self.inner.store.as_ref()
+    }
+
+    /// Runs work to its end even if the request that waits for it is dropped.
+    async fn detach<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, EngineError>> + Send + 'static,
+    ) -> Result<T, EngineError> {
+        tokio::spawn(work).await.map_err(|e| StoreError::Other(format!("the work on a request ended: {e}")))?
+    }
+}
+
+const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
+
+async fn upload_secret(store: &dyn Store) -> Result<Bytes, EngineError> {
+    loop {
+        match read(store, key::UPLOAD_SECRET).await {
+            Ok((secret, _)) => return Ok(secret),
+            Err(StoreError::NotFound(_)) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let mut secret = vec![0; 32];
+        aws_lc_rs::rand::fill(&mut secret)
+            .map_err(|_| StoreError::Other("the system has no randomness".to_owned()))?;
+        match store.put(key::UPLOAD_SECRET, secret.into(), PutMode::Create).await {
+            // Read back what won: another replica may have been first.
+            Ok(_) | Err(StoreError::Precondition(_)) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! Where everything lies in the store: one function a kind of key, and back where a listing must be read.
+//! `!` cannot occur in a repository name, so it ends one; it also sorts before every character of one, so that
+//! listings come in the order of the names. Part of the engine's argument, see `registry/DESIGN.md`.
+
+use jiff::{Timestamp, tz::TimeZone};
+use ulid::Ulid;
+
+use crate::{
+    digest::Digest,
+    name::{RepositoryName, Tag},
+};
+
+/// Prefix of the catalog.
+pub const CATALOG: &str = "c/";
+
+/// The key with which the replicas sign upload ids.
+pub const UPLOAD_SECRET: &str = "k/uploads";
+
+fn spread(digest: &Digest) -> String {
+    let hex = digest.hex();
+    // A digest is never shorter than this.
+    format!("{}/{}/{hex}", digest.algorithm().as_str(), hex.get(..2).unwrap_or(hex))
+}
+
+/// Bytes of a blob: named before their digest is known, never reused. The generation's last two characters are
+/// random, so that data spreads over prefixes.
+pub fn data(generation: Ulid) -> String {
+    let text = generation.to_string().to_ascii_lowercase();
+    format!("d/{}/{text}", text.get(24..).unwrap_or(&text))
+}
+
+/// The record of a blob.
+pub fn blob(digest: &Digest) -> String {
+    format!("b/{}", spread(digest))
+}
+
+/// The record that a repository holds a blob.
+pub fn link(digest: &Digest, repository: &RepositoryName) -> String {
+    format!("{}{repository}!", links(digest))
+}
+
+/// Prefix of all links to a blob.
+pub fn links(digest: &Digest) -> String {
+    format!("l/{}/", spread(digest))
+}
+
+/// The repository of a link's key.
+pub fn link_repository(digest: &Digest, key: &str) -> Option<RepositoryName> {
+    key.strip_prefix(&links(digest))?.strip_suffix('!')?.parse().ok()
+}
+
+/// A manifest's record.
+pub fn manifest(repository: &RepositoryName, digest: &Digest) -> String {
+    format!("{}{digest}", manifests(repository))
+}
+
+/// Prefix of a repository's manifests.
+pub fn manifests(repository: &RepositoryName) -> String {
+    format!("n/{repository}!m/")
+}
+
+/// A tag.
+pub fn tag(repository: &RepositoryName, tag: &str) -> String {
+    format!("{}{tag}", tags(repository))
+}
+
+/// Prefix of a repository's tags.
+pub fn tags(repository: &RepositoryName) -> String {
+    format!("n/{repository}!t/")
+}
+
+/// The hint that a tag may point to a manifest.
+pub fn hint(repository: &RepositoryName, manifest: &Digest, tag: &Tag) -> String {
+    format!("{}{tag}", hints(repository, manifest))
+}
+
+/// Prefix of the hints of a manifest.
+pub fn hints(repository: &RepositoryName, manifest: &Digest) -> String {
+    format!("n/{repository}!g/{manifest}/")
+}
+
+/// One change of a tag; newer changes sort first.
+pub fn history(repository: &RepositoryName, tag: &Tag, at: Timestamp, generation: Ulid) -> String {
+    let inverted = u64::MAX - u64::try_from(at.as_millisecond()).unwrap_or_default();
+    format!("n/{repository}!h/{tag}/{inverted:020}-{}", generation.to_string().to_ascii_lowercase())
+}
+
+/// The descriptor of a referrer.
+pub fn referrer(
+    repository: &RepositoryName,
+    subject: &Digest,
+    artifact_type: Option<&str>,
+    referrer: &Digest,
+) -> String {
+    format!("{}{referrer}", referrers_of_type(repository, subject, artifact_type))
+}
+
+/// Prefix of the referrers of a manifest.
+pub fn referrers(repository: &RepositoryName, subject: &Digest) -> String {
+    format!("n/{repository}!s/{subject}/")
+}
+
+/// Prefix of the referrers of a manifest whose artifact type has the same short hash.
+pub fn referrers_of_type(repository: &RepositoryName, subject: &Digest, artifact_type: Option<&str>) -> String {
+    let hash = Digest::sha256(artifact_type.unwrap_or_default().as_bytes());
+    format!("{}{}/", referrers(repository, subject), hash.hex().get(..8).unwrap_or_default())
+}
+
+/// The disposable index of a manifest's referrers.
+pub fn referrer_index(repository: &RepositoryName, subject: &Digest) -> String {
+    format!("n/{repository}!i/s/{subject}")
+}
+
+/// A repository's place in the catalog.
+pub fn catalog(repository: &str) -> String {
+    format!("{CATALOG}{repository}!")
+}
+
+/// The repository of a catalog key.
+pub fn catalog_repository(key: &str) -> Option<&str> {
+    key.strip_prefix(CATALOG)?.strip_suffix('!')
+}
+
+/// An upload session.
+pub fn upload(generation: Ulid) -> String {
+    format!("u/{}", generation.to_string().to_ascii_lowercase())
+}
+
+fn hour(at: Timestamp) -> String {
+    at.to_zoned(TimeZone::UTC).strftime("%Y%m%d%H").to_string()
+}
+
+/// Work for the collector: something lost a reference.
+pub fn candidate(at: Timestamp, generation: Ulid) -> String {
+    format!("q/{}/{}", hour(at), generation.to_string().to_ascii_lowercase())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn repository(text: &str) -> RepositoryName {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn the_layout_is_stable() {
+        let digest = Digest::sha256(b"");
+        let at: Timestamp = "2026-01-02T03:04:05Z".parse().unwrap();
+        let generation = Ulid::from_string("01ARZ3NDEKTSV4RRFFQ69G5FAV").unwrap();
+        let (repo, tag_name) = (repository("team/app"), "v1".parse().unwrap());
+        insta::assert_snapshot!(
+            [
+                data(generation),
+                blob(&digest),
+                link(&digest, &repo),
+                manifest(&repo, &digest),
+                tag(&repo, "v1"),
+                hint(&repo, &digest, &tag_name),
+                history(&repo, &tag_name, at, generation),
+                referrer(&repo, &digest, Some("a/b"), &digest),
+                referrer_index(&repo, &digest),
+                catalog("team/app"),
+                upload(generation),
+                candidate(at, generation),
+            ]
+            .join("\n")
+        );
+    }
+
+    #[test]
+    fn newer_history_sorts_first() {
+        let (repo, tag) = (repository("a"), "t".parse().unwrap());
+        let at = |text: &str| history(&repo, &tag, text.parse().unwrap(), Ulid::from_parts(0, 0));
+        assert!(at("2026-01-02T03:04:06Z") < at("2026-01-02T03:04:05Z"));
+    }
+
+    proptest! {
+        #[test]
+        fn catalog_keys_sort_as_names(a in "[a-z0-9]{1,3}([._/-][a-z0-9]{1,3}){0,3}", b in "[a-z0-9]{1,3}([._/-][a-z0-9]{1,3}){0,3}") {
+            prop_assert_eq!(catalog(&a).cmp(&catalog(&b)), a.cmp(&b));
+            prop_assert_eq!(catalog_repository(&catalog(&a)), Some(a.as_str()));
+        }
+
+        #[test]
+        fn no_key_of_one_repository_is_a_key_of_another(a in "[a-z]{1,2}(/[a-z]{1,2}){0,2}", b in "[a-z]{1,2}(/[a-z]{1,2}){0,2}") {
+            prop_assume!(a != b);
+            let (a, b) = (repository(&a), repository(&b));
+            let digest = Digest::sha256(b"x");
+            prop_assert!(!manifest(&a, &digest).starts_with(&manifests(&b)));
+            prop_assert!(link(&digest, &a) != link(&digest, &b));
+            prop_assert_eq!(link_repository(&digest, &link(&digest, &a)), Some(a));
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! Blobs of a repository: look, read, mount, delete. A repository holds a blob by its link; the bytes are shared.
+
+use berth_registry_core::{
+    Digest, RepositoryName, key,
+    protocol::{CollectLink, Collected, Mount, Mounted},
+    record::{Blob, Candidate, Link, ManifestRecord},
+};
+use futures::{StreamExt as _, TryStreamExt as _};
+use jiff::Timestamp;
+use ulid::Ulid;
+
+use super::{
+    BlobReader, BlobStat, ByteRange, Engine, EngineError,
+    drive::Place,
+    gather::{gather, work},
+};
+use crate::store::{Entry, GetOptions, ListPage, Object, PutMode, StoreError};
+
+/// Keys that one listing request asks for.
+pub(super) const PAGE: usize = 1000;
+
+impl ByteRange {
+    fn within(self, size: u64) -> Option<std::ops::Range<u64>> {
+        let range = match self {
+            Self::From(first) => first..size,
+            Self::Between(first, last) => first..last.saturating_add(1).min(size),
+            Self::Last(count) => size.saturating_sub(count)..size,
+        };
+        (!range.is_empty()).then_some(range)
+    }
+}
+
+impl Engine {
+    /// Whether the repository holds a blob, and its size. Opens no data.
+    pub async fn stat_blob(&self, repository: &RepositoryName, digest: &Digest) -> Result<BlobStat, EngineError> {
+        let link = self.link(repository, digest).await?;
+        Ok(BlobStat { digest: digest.clone(), size: link.size })
+    }
+
+    async fn link(&self, repository: &RepositoryName, digest: &Digest) -> Result<Link, EngineError> {
+        match self.read_record::<Link>(&key::link(digest, repository)).await? {
+            Some((link, _)) if link.state.is_visible() => Ok(link),
+            _ => Err(EngineError::BlobUnknown(digest.clone())),
+        }
+    }
+
+    /// Opens a blob, or a range of it.
+    pub async fn read_blob(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+        range: Option<ByteRange>,
+    ) -> Result<BlobReader, EngineError> {
+        let link = match self.inner.links.get(repository, digest) {
+            Some(link) => link,
+            None => {
+                let link = self.link(repository, digest).await?;
+                self.inner.links.put(repository, digest, link.clone());
+                link
+            }
+        };
+        let size = link.size;
+        let wanted = match range {
+            None => 0..size,
+            Some(range) => range.within(size).ok_or(EngineError::RangeNotSatisfiable { size })?,
+        };
+        let options = GetOptions { range: range.map(|_| wanted.clone()), if_none_match: None };
+        let object = match self.store().get(&link.data, options.clone()).await {
+            Ok(object) => object,
+            Err(StoreError::NotFound(_)) => self.reopen(repository, digest, options).await?,
+            Err(error) => return Err(error.into()),
+        };
+        let stream = object.body.map_err(EngineError::Store).boxed();
+        Ok(BlobReader { size, range: wanted, stream })
+    }
+
+    /// The link's hint led nowhere: the blob's record decides.
+    async fn reopen(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+        options: GetOptions,
+    ) -> Result<Object, EngineError> {
+        self.inner.links.forget(repository, digest);
+        self.link(repository, digest).await?;
+        match self.read_record::<Blob>(&key::blob(digest)).await? {
+            Some((blob, _)) if blob.state.is_visible() => Ok(self.store().get(&blob.data, options).await?),
+            _ => Err(EngineError::BlobUnknown(digest.clone())),
+        }
+    }
+
+    /// Takes a blob over from another repository. `false`: it is not there, the client must upload it. The caller has
+    /// checked the right to read `from`.
+    pub async fn mount(
+        &self,
+        repository: &RepositoryName,
+        from: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<bool, EngineError> {
+        let place = Place { source: Some(from), ..Place::new(repository, digest) };
+        match self.drive(Mount::new(Timestamp::now()), &place).await? {
+            Mounted::Yes(link) => {
+                self.inner.links.put(repository, digest, link);
+                Ok(true)
+            }
+            Mounted::No => Ok(false),
+        }
+    }
+
+    /// Repositories that may hold a blob, some of them: where a mount without `from` can look, among those that the
+    /// caller may read.
+    pub async fn repositories_with(&self, digest: &Digest) -> Result<Vec<RepositoryName>, EngineError> {
+        let page = self.store().list(&key::links(digest), None, PAGE).await?;
+        Ok(page.entries.iter().filter_map(|entry| key::link_repository(digest, &entry.key)).collect())
+    }
+
+    /// Takes a blob out of a repository, unless a manifest of it needs the blob.
+    pub async fn delete_blob(&self, repository: &RepositoryName, digest: &Digest) -> Result<(), EngineError> {
+        let collected = self.drive(CollectLink::default(), &Place::new(repository, digest)).await?;
+        self.inner.links.forget(repository, digest);
+        match collected {
+            Collected::Dead => self.enqueue(&Candidate::Blob(digest.clone())).await,
+            Collected::Needed(manifest) => Err(EngineError::BlobReferenced { blob: digest.clone(), manifest }),
+            Collected::Unknown => Err(EngineError::BlobUnknown(digest.clone())),
+        }
+    }
+
+    /// A manifest of the repository, pending ones included, that holds on to a blob.
+    pub(super) async fn find_reference(
+        &self,
+        repository: &RepositoryName,
+        blob: &Digest,
+    ) -> Result<Option<Digest>, EngineError> {
+        let entries = self.list_all(&key::manifests(repository)).await?;
+        for some in entries.chunks(PAGE) {
+            let reads = some.iter().map(|entry| work(self.manifest_at(&entry.key))).collect();
+            let needs = |record: &ManifestRecord| record.state.is_reference() && record.blobs.contains(blob);
+            let found = gather(reads).await?.into_iter().find(|(_, record, _)| record.as_ref().is_some_and(needs));
+            if let Some((Some(digest), ..)) = found {
+                return Ok(Some(digest));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Leaves work for the collector.
+    pub(super) async fn enqueue(&self, candidate: &Candidate) -> Result<(), EngineError> {
+        let key = key::candidate(Timestamp::now(), Ulid::generate());
+        let body = berth_registry_core::record::encode(candidate, "").map_err(|e| super::drive::damaged(&key, &e))?;
+        self.store().put(&key, body, PutMode::Overwrite).await?;
+        Ok(())
+    }
+
+    /// Every key below a prefix.
+    pub(super) async fn list_all(&self, prefix: &str) -> Result<Vec<Entry>, EngineError> {
+        let mut entries: Vec<Entry> = Vec::new();
+        loop {
+            let after = entries.last().map(|entry| entry.key.clone());
+            let ListPage { entries: page, more } = self.store().list(prefix, after.as_deref(), PAGE).await?;
+            let done = !more || page.is_empty();
+            entries.extend(page);
+            if done {
+                return Ok(entries);
+            }
+        }
+    }
+}

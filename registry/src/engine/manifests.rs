@@ -1,0 +1,164 @@
+//! Manifests (distribution-spec, "Pushing manifests", "Pulling manifests", "Deleting manifests"): the record becomes
+//! live only when everything that it refers to is there; tags and referrers follow.
+
+use berth_registry_core::{
+    Descriptor, Digest, Manifest, Reference, RepositoryName, Tag, key,
+    protocol::{self, DeleteManifest, Deleted, Put},
+    record::{self, Candidate, ManifestRecord, TagRecord},
+};
+use bytes::Bytes;
+use futures::future;
+use jiff::Timestamp;
+
+use super::{
+    Condition, Engine, EngineError, ManifestStat, PutManifest, PutOptions, StoredManifest,
+    drive::{Place, damaged},
+    gather::{gather, work},
+};
+
+impl Engine {
+    /// Writes a manifest and points tags to it. `media_type`: the announced Content-Type.
+    pub async fn put_manifest(
+        &self,
+        repository: &RepositoryName,
+        reference: &Reference,
+        media_type: Option<&str>,
+        bytes: Bytes,
+        options: PutOptions<'_>,
+    ) -> Result<PutManifest, EngineError> {
+        let manifest = Manifest::parse(media_type, &bytes)?;
+        let digest = match reference {
+            Reference::Tag(_) => Digest::sha256(&bytes),
+            Reference::Digest(expected) if expected.matches(&bytes) => expected.clone(),
+            Reference::Digest(expected) => {
+                let actual = expected.algorithm().digest(&bytes);
+                return Err(EngineError::DigestMismatch { expected: expected.clone(), actual });
+            }
+        };
+        let mut tags: Vec<(&Tag, &Condition)> = options.tags.iter().map(|tag| (tag, &Condition::None)).collect();
+        if let Reference::Tag(tag) = reference {
+            tags.retain(|(other, _)| *other != tag);
+            tags.push((tag, &options.condition));
+        }
+
+        let now = Timestamp::now();
+        let record = ManifestRecord::pending(&manifest, options.author, now);
+        let size = bytes.len() as u64;
+        let place = Place { references: Some(&record), ..Place::new(repository, &digest) };
+        let machine = protocol::PutManifest::new(record.clone(), bytes, self.inner.options.sparse_indexes);
+        let (put, (), _) = future::try_join3(
+            self.drive(machine, &place),
+            self.enter_catalog(repository),
+            gather(tags.iter().map(|(tag, _)| work(self.put_hint(repository, &digest, tag))).collect()),
+        )
+        .await?;
+        let live = match put {
+            Put::Live(live) => live,
+            Put::Missing(missing) => return Err(EngineError::ManifestBlobUnknown(missing)),
+        };
+
+        let target = TagRecord { digest: digest.clone(), media_type: live.media_type.clone(), size };
+        let subject = live.subject.clone();
+        let moves = tags.iter().map(|(tag, condition)| {
+            work(self.move_tag(repository, tag, &target, condition, options.author))
+        });
+        let moves = gather(moves.collect());
+        future::try_join(self.put_referrer(repository, &digest, &live, &manifest, size), moves).await?;
+        Ok(PutManifest { digest, subject })
+    }
+
+    async fn put_referrer(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+        live: &ManifestRecord,
+        manifest: &Manifest,
+        size: u64,
+    ) -> Result<(), EngineError> {
+        let Some(subject) = &live.subject else { return Ok(()) };
+        let descriptor = Descriptor {
+            media_type: live.media_type.clone(),
+            digest: digest.clone(),
+            size,
+            urls: Vec::new(),
+            artifact_type: live.artifact_type.clone(),
+            annotations: manifest.annotations.clone(),
+            platform: None,
+        };
+        self.write_referrer(repository, subject, &descriptor).await
+    }
+
+    /// Reads a manifest.
+    pub async fn get_manifest(
+        &self,
+        repository: &RepositoryName,
+        reference: &Reference,
+    ) -> Result<StoredManifest, EngineError> {
+        let unknown = || EngineError::ManifestUnknown(reference.to_string());
+        let digest = match reference {
+            Reference::Digest(digest) => digest.clone(),
+            Reference::Tag(tag) => self.resolve(repository, tag).await?.ok_or_else(unknown)?.digest,
+        };
+        let key = key::manifest(repository, &digest);
+        match self.manifest_at(&key).await? {
+            (_, Some(record), bytes) if record.state.is_visible() => {
+                Ok(StoredManifest { digest, media_type: record.media_type, bytes })
+            }
+            _ => Err(unknown()),
+        }
+    }
+
+    /// What is known of a manifest.
+    pub async fn stat_manifest(
+        &self,
+        repository: &RepositoryName,
+        reference: &Reference,
+    ) -> Result<ManifestStat, EngineError> {
+        let StoredManifest { digest, media_type, bytes } = self.get_manifest(repository, reference).await?;
+        Ok(ManifestStat { digest, media_type, size: bytes.len() as u64 })
+    }
+
+    /// The manifest record at a key: its digest (if the key is well-formed), the record (if there is one), the bytes.
+    pub(super) async fn manifest_at(
+        &self,
+        key: &str,
+    ) -> Result<(Option<Digest>, Option<ManifestRecord>, Bytes), EngineError> {
+        let digest = key.rsplit('/').next().and_then(|digest| digest.parse().ok());
+        let Some((body, _)) = self.read_optional(key).await? else { return Ok((digest, None, Bytes::new())) };
+        let (record, _, bytes) = record::decode_manifest(&body).map_err(|error| damaged(key, &error))?;
+        Ok((digest, Some(record), bytes))
+    }
+
+    /// Deletes a manifest with the tags that point to it. Its blobs are left to the collector.
+    pub async fn delete_manifest(&self, repository: &RepositoryName, digest: &Digest) -> Result<(), EngineError> {
+        let record = match self.drive(DeleteManifest::default(), &Place::new(repository, digest)).await? {
+            Deleted::Yes(record) => record,
+            Deleted::Unknown => return Err(EngineError::ManifestUnknown(digest.to_string())),
+        };
+        let candidate = Candidate::Manifest { repository: repository.clone(), digest: digest.clone() };
+        let referrer = record.subject.as_ref().map(|subject| {
+            key::referrer(repository, subject, record.artifact_type.as_deref(), digest)
+        });
+        future::try_join3(
+            self.enqueue(&candidate),
+            async {
+                if let Some(key) = &referrer {
+                    self.store().delete(key).await?;
+                }
+                Ok(())
+            },
+            self.drop_tags_of(repository, digest),
+        )
+        .await?;
+        Ok(())
+    }
+
+    /// Removes the tags that point to a dead manifest. The hints stay: they decide nothing, the collector sweeps them.
+    async fn drop_tags_of(&self, repository: &RepositoryName, digest: &Digest) -> Result<(), EngineError> {
+        let prefix = key::hints(repository, digest);
+        let hints = self.list_all(&prefix).await?;
+        let tags = hints.iter().filter_map(|hint| hint.key.strip_prefix(&prefix));
+        gather(tags.map(|tag| work(self.drop_tag_if(repository, tag, digest))).collect()).await?;
+        Ok(())
+    }
+}
