@@ -70,7 +70,7 @@ pub async fn server_config(files: &TlsFiles, metrics: Arc<Metrics>) -> Result<Ar
                     tracing::info!("certificate renewed");
                 }
                 Err(error) => {
-                    tracing::error!(%error, "the renewed certificate is not served, the old one is")
+                    tracing::error!(%error, "the renewed certificate is not served, the old one is");
                 }
             }
         }

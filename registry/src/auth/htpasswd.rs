@@ -174,10 +174,8 @@ mod tests {
     use super::*;
 
     fn file(users: &[(&str, &str)]) -> String {
-        users
-            .iter()
-            .map(|(user, password)| format!("{user}:{}\n", bcrypt::hash(password, 4).unwrap()))
-            .collect()
+        let line = |(user, password): &(&str, &str)| format!("{user}:{}", bcrypt::hash(password, 4).unwrap());
+        users.iter().map(line).collect::<Vec<_>>().join("\n")
     }
 
     #[test]

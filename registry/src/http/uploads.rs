@@ -81,7 +81,7 @@ pub(super) async fn answer(call: Call, name: &RepositoryName, id: String) -> Res
         Method::PATCH => {
             let (offset, body) = chunk(call)?;
             match engine.append(name, &id, offset, body).await {
-                Ok(offset) => progress(StatusCode::ACCEPTED, name, &id, offset),
+                Ok(held) => progress(StatusCode::ACCEPTED, name, &held.id, held.offset),
                 Err(error) => Err(resumable(error, name, &id)),
             }
         }

@@ -57,7 +57,7 @@ impl Prune {
         let run = Run {
             engine,
             rules: self.rules.clone(),
-            dry_run: request.dry_run,
+            dry: request.dry_run,
             events: self.events.clone(),
             metrics: self.metrics.clone(),
             lines,
@@ -81,7 +81,7 @@ impl Prune {
 struct Run {
     engine: Engine,
     rules: Arc<[LifecycleRule]>,
-    dry_run: bool,
+    dry: bool,
     events: Events,
     metrics: Arc<Metrics>,
     lines: UnboundedSender<PruneLine>,
@@ -96,7 +96,7 @@ impl Run {
         }
         self.summary.finished = Timestamp::now();
         tracing::info!(
-            dry_run = self.dry_run,
+            dry_run = self.dry,
             examined = self.summary.examined,
             removed = self.summary.removed,
             failed = self.summary.failed,
@@ -135,7 +135,7 @@ impl Run {
 
     async fn remove(&mut self, name: &RepositoryName, verdict: Verdict) {
         let Verdict { digest, tags, rule, reason } = verdict;
-        if !self.dry_run {
+        if !self.dry {
             match self.engine.delete_manifest(name, &digest).await {
                 // Someone else was faster.
                 Ok(()) | Err(EngineError::ManifestUnknown(_)) => {}
