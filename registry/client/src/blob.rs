@@ -230,7 +230,8 @@ enum Begun {
     Session { url: Url, ours: bool },
 }
 
-/// Passes bytes on while it counts and hashes them; the last word is an error if either is wrong.
+/// Passes bytes on while it counts and hashes them. The last chunk is held back until the digest is known to be right:
+/// a reader that has its announced length asks for no more, and would miss an error after it.
 struct Verified {
     stream: BlobStream,
     /// Gone once the stream has ended.
@@ -241,35 +242,53 @@ struct Verified {
     what: String,
 }
 
+impl Verified {
+    /// The digest of everything that passed.
+    fn finish(&mut self) -> Result<(), ClientError> {
+        match self.hasher.take().and_then(Hasher::finish) {
+            Some(actual) if actual != self.expected => {
+                Err(self.client.mismatch(self.what.clone(), &self.expected, actual))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn pass(&mut self, chunk: Bytes) -> Result<Bytes, ClientError> {
+        let Some(left) = self.left.checked_sub(chunk.len() as u64) else {
+            return Err(self.client.protocol(&self.what, "more bytes than its descriptor says"));
+        };
+        self.left = left;
+        if let Some(hasher) = &mut self.hasher {
+            hasher.update(&chunk);
+        }
+        if left == 0 {
+            self.finish()?;
+        }
+        Ok(chunk)
+    }
+}
+
 impl Stream for Verified {
     type Item = Result<Bytes, ClientError>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = &mut *self;
-        let Some(hasher) = &mut this.hasher else { return Poll::Ready(None) };
-        let end = match ready!(this.stream.as_mut().poll_next(context)) {
-            Some(Ok(chunk)) => match this.left.checked_sub(chunk.len() as u64) {
-                Some(left) => {
-                    this.left = left;
-                    hasher.update(&chunk);
-                    return Poll::Ready(Some(Ok(chunk)));
-                }
-                None => Some(this.client.protocol(&this.what, "more bytes than its descriptor says")),
-            },
-            Some(Err(error)) => Some(error),
+        if this.hasher.is_none() {
+            return Poll::Ready(None);
+        }
+        let item = match ready!(this.stream.as_mut().poll_next(context)) {
+            Some(Ok(chunk)) => Some(this.pass(chunk)),
+            Some(Err(error)) => Some(Err(error)),
             // A connection that ends early is no wrong content: worth another try.
-            None if this.left > 0 => Some(ClientError::Unreachable {
+            None if this.left > 0 => Some(Err(ClientError::Unreachable {
                 host: this.client.host().to_owned(),
                 cause: format!("{} ended {} bytes early", this.what, this.left),
-            }),
-            None => {
-                let actual = this.hasher.take().and_then(Hasher::finish);
-                actual
-                    .filter(|actual| *actual != this.expected)
-                    .map(|actual| this.client.mismatch(this.what.clone(), &this.expected, actual))
-            }
+            })),
+            None => this.finish().err().map(Err),
         };
-        this.hasher = None;
-        Poll::Ready(end.map(Err))
+        if !matches!(item, Some(Ok(_))) {
+            this.hasher = None;
+        }
+        Poll::Ready(item)
     }
 }
