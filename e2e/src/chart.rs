@@ -11,10 +11,6 @@ use crate::release;
 /// The namespace of the operator.
 pub const OPERATOR_NAMESPACE: &str = "berth-system";
 
-/// The namespaces that tests and demo let Berth work in. No other may hold a working Registry.
-pub const TEAM_NAMESPACES: &[&str] =
-    &["team-a", "team-b", "team-c", "team-d", "team-e", "team-f", "team-g", "team-h"];
-
 /// Makes the operator's and the teams' namespaces, installs or upgrades both charts, and waits until the
 /// operator is ready. Berth's images must be on the node. Every one of these namespaces admits Pods of the
 /// `restricted` profile only.

@@ -9,7 +9,7 @@ use clap::{Parser, Subcommand};
 use crate::cluster::{self, Cluster, Lifetime, State};
 use crate::image;
 use crate::tools::Tools;
-use crate::{demo, interrupt, packages, release, stage, verify};
+use crate::{demo, fixtures, interrupt, packages, release, stage, verify};
 
 /// Berth on a real cluster: the demo, all checks, and a cluster to look around in.
 #[derive(Debug, Parser)]
@@ -46,7 +46,7 @@ enum ClusterAction {
     Up {
         #[command(flatten)]
         name: Name,
-        /// Build Berth's images too and load them.
+        /// Build and install Berth too, with everything that the cluster tests need.
         #[arg(long)]
         berth: bool,
     },
@@ -98,10 +98,12 @@ impl ClusterAction {
             Self::Up { name: Name { name }, berth } => {
                 packages::ensure()?;
                 let tools = Tools::ensure()?;
-                let images = if berth { stage::build(&tools)? } else { image::node(&tools)? };
-                let guard = interrupt::remember(interrupt::Started::Cluster(name.clone()));
-                let cluster = Cluster::boot(&name, &tools, &images, Lifetime::Kept)?;
-                drop(guard);
+                let _guard = interrupt::remember(interrupt::Started::Cluster(name.clone()));
+                let cluster = if berth {
+                    stage::raise(&name, &tools, &stage::build(&tools)?, fixtures::NAMESPACES, Lifetime::Kept)?
+                } else {
+                    Cluster::boot(&name, &tools, &image::node(&tools)?, Lifetime::Kept)?
+                };
                 let inside = cluster.state().path("inside");
                 println!("look around: {} kubectl get pods --all-namespaces", inside.display());
             }

@@ -13,10 +13,15 @@ use crate::command::{self, CommandError};
 use crate::interrupt::{self, Started};
 use crate::release::cargo;
 use crate::tools::{self, Tools};
-use crate::{chart, packages, stage};
+use crate::{fixtures, packages, stage};
 
 /// The version of cargo-deny that the run installs if its cache has none.
 const CARGO_DENY: &str = "0.20.2";
+
+/// The tests on a cluster: the target, and how many of its tests may run at once. Those that end the operator
+/// or the node's programs run alone, and those that remove Berth run last.
+const CLUSTER_TESTS: &[(&str, &str)] =
+    &[("cluster", "--test-threads=4"), ("disruption", "--test-threads=1"), ("uninstall", "--test-threads=1")];
 
 /// What to run.
 #[derive(Debug, clap::Args)]
@@ -74,22 +79,24 @@ fn on_cluster(phases: &mut Phases, arguments: &[String]) -> Result<(), Box<dyn E
     // A name of its own, so that a cluster kept for looking around is not in the way.
     let name = format!("verify-{}", std::process::id());
     let _guard = interrupt::remember(Started::Cluster(name.clone()));
-    let cluster = phases.time("cluster", || {
-        stage::raise(&name, &tools, &images, chart::TEAM_NAMESPACES, Lifetime::Process)
-    })?;
-    phases.time("cluster tests", || {
-        check(
-            cargo()
-                .args(["test", "--locked", "--package", "berth-e2e", "--test", "cluster", "--"])
-                .args(arguments)
-                .env(CLUSTER_VARIABLE, cluster.state().folder())
-                .envs(tools.environment()),
-        )
-    })?;
+    let cluster = phases
+        .time("boot", || stage::raise(&name, &tools, &images, fixtures::NAMESPACES, Lifetime::Process))?;
+    let tests = CLUSTER_TESTS.iter().try_for_each(|(target, threads)| {
+        phases.time(target, || {
+            check(
+                cargo()
+                    .args(["test", "--locked", "--package", "berth-e2e", "--test", target, "--"])
+                    .args([threads, "--show-output"])
+                    .args(arguments)
+                    .env(CLUSTER_VARIABLE, cluster.state().folder())
+                    .envs(tools.environment()),
+            )
+        })
+    });
     if let Some(bytes) = cluster.memory_peak() {
         println!("peak memory of the cluster, page cache included: {} MiB", bytes >> 20);
     }
-    phases.time("teardown", || Ok(cluster.end()?))
+    tests.and(phases.time("teardown", || Ok(cluster.end()?)))
 }
 
 /// Licences, banned crates and sources always; known vulnerabilities where their database is at hand.

@@ -47,7 +47,8 @@ run apiserver kube-apiserver --etcd-servers=http://127.0.0.1:2379 --advertise-ad
   --requestheader-client-ca-file="$pki/front.crt" --requestheader-allowed-names=front-proxy-client \
   --requestheader-username-headers=X-Remote-User --requestheader-group-headers=X-Remote-Group \
   --requestheader-extra-headers-prefix=X-Remote-Extra- \
-  --proxy-client-cert-file="$pki/front-client.crt" --proxy-client-key-file="$pki/front-client.key"
+  --proxy-client-cert-file="$pki/front-client.crt" --proxy-client-key-file="$pki/front-client.key" \
+  --audit-policy-file="$STATE/audit.json" --audit-log-path="$log/audit.log" --audit-log-mode=blocking
 
 for _ in $(seq 300); do [ -S /run/containerd/containerd.sock ] && break; sleep 0.1; done
 for image; do ctr --namespace k8s.io images import --no-unpack "$image" >> "$log/import.log" 2>&1; done
