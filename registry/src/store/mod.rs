@@ -8,13 +8,15 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 use jiff::Timestamp;
 
-// mod directory;
+#[cfg(test)]
+mod conformance;
+mod directory;
 mod error;
 mod memory;
 mod probe;
 // mod s3;
 
-// pub use directory::DirectoryStore;
+pub use directory::DirectoryStore;
 pub use error::StoreError;
 pub use memory::MemoryStore;
 pub use probe::probe;
@@ -144,7 +146,7 @@ pub fn from_url(url: &str, options: &StoreOptions) -> Result<Arc<dyn Store>, Sto
         return Ok(Arc::new(MemoryStore::default()));
     }
     if let Some(path) = url.strip_prefix("file://").filter(|path| path.starts_with('/')) {
-        let _ = path; // return Ok(Arc::new(DirectoryStore::open(path)?));
+        return Ok(Arc::new(DirectoryStore::open(path)?));
     }
     if let Some(rest) = url.strip_prefix("s3://") {
         let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));

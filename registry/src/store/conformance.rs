@@ -1,0 +1,222 @@
+//! What every store must do, run on every backend. A backend that passes carries the engine.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::future::join_all;
+
+use super::{GetOptions, PutMode, Store, StoreError, collect, probe, read};
+
+async fn keys(store: &dyn Store, prefix: &str, after: Option<&str>, limit: usize) -> (Vec<String>, bool) {
+    let page = store.list(prefix, after, limit).await.unwrap();
+    (page.entries.into_iter().map(|entry| entry.key).collect(), page.more)
+}
+
+fn bytes(text: &'static str) -> Bytes {
+    Bytes::from_static(text.as_bytes())
+}
+
+fn is_not_found<T: std::fmt::Debug>(result: Result<T, StoreError>) -> bool {
+    matches!(result, Err(StoreError::NotFound(_)))
+}
+
+fn is_precondition<T: std::fmt::Debug>(result: Result<T, StoreError>) -> bool {
+    matches!(result, Err(StoreError::Precondition(_)))
+}
+
+/// Runs everything on an empty store.
+pub(crate) async fn conforms(store: Arc<dyn Store>) {
+    probe(store.as_ref(), "conformance").await.unwrap().unwrap();
+    objects(store.as_ref()).await;
+    conditions(store.as_ref()).await;
+    ranges(store.as_ref()).await;
+    listings(store.as_ref()).await;
+    multipart(store.as_ref()).await;
+    races(&store).await;
+}
+
+async fn objects(store: &dyn Store) {
+    assert!(is_not_found(read(store, "o/none").await));
+    assert!(is_not_found(store.head("o/none").await));
+    store.delete("o/none").await.unwrap();
+    let etag = store.put("o/a", bytes("one"), PutMode::Overwrite).await.unwrap();
+    let (body, meta) = read(store, "o/a").await.unwrap();
+    assert_eq!((body, meta.size, &meta.etag), (bytes("one"), 3, &etag));
+    assert_eq!(store.head("o/a").await.unwrap().etag, etag);
+    let unchanged = GetOptions { if_none_match: Some(etag.clone()), range: None };
+    assert!(matches!(store.get("o/a", unchanged.clone()).await, Err(StoreError::NotModified(_))));
+    // The same bytes again: a new version or the old one, but the old version's bytes stay right.
+    store.put("o/a", bytes("two"), PutMode::Overwrite).await.unwrap();
+    let object = store.get("o/a", unchanged).await.unwrap();
+    assert_eq!(collect(object.body, 3).await.unwrap(), "two");
+    store.put("o/empty", Bytes::new(), PutMode::Overwrite).await.unwrap();
+    assert_eq!(read(store, "o/empty").await.unwrap().1.size, 0);
+    // A key may be the beginning of another one, and hold what names may hold.
+    for key in ["o/x!", "o/x!t/v1", "o/x/y!m/sha256:ab", "o/x-y_z.w!"] {
+        store.put(key, bytes("k"), PutMode::Create).await.unwrap_or_else(|e| panic!("{key}: {e}"));
+        assert_eq!(read(store, key).await.unwrap().0, "k");
+        // A directory cannot hold a file and a directory of one name; no key of the layout asks for that.
+        store.delete(key).await.unwrap();
+    }
+    store.delete("o/a").await.unwrap();
+    assert!(is_not_found(store.head("o/a").await));
+}
+
+async fn conditions(store: &dyn Store) {
+    let first = store.put("c/a", bytes("1"), PutMode::Create).await.unwrap();
+    assert!(is_precondition(store.put("c/a", bytes("2"), PutMode::Create).await));
+    let second = store.put("c/a", bytes("2"), PutMode::Update(first.clone())).await.unwrap();
+    assert_ne!(first, second);
+    assert!(is_precondition(store.put("c/a", bytes("3"), PutMode::Update(first.clone())).await));
+    assert!(is_precondition(store.put("c/none", bytes("3"), PutMode::Update(first.clone())).await));
+    assert_eq!(read(store, "c/a").await.unwrap().0, "2");
+    assert!(is_precondition(store.delete_version("c/a", &first).await));
+    store.delete_version("c/a", &second).await.unwrap();
+    store.delete_version("c/a", &second).await.unwrap();
+    store.put("c/a", bytes("4"), PutMode::Create).await.unwrap();
+}
+
+async fn ranges(store: &dyn Store) {
+    let size = 300_000_usize;
+    let body: Vec<u8> = (0..size).map(|i| u8::try_from(i % 251).unwrap()).collect();
+    store.put("r/a", body.clone().into(), PutMode::Overwrite).await.unwrap();
+    for range in [0..1, 0..size, 5..6, 1000..200_000, size - 1..size] {
+        let wanted = range.start as u64..range.end as u64;
+        let object =
+            store.get("r/a", GetOptions { range: Some(wanted), if_none_match: None }).await.unwrap();
+        assert_eq!(object.meta.size, size as u64, "the size is the object's");
+        let read = collect(object.body, 0).await.unwrap();
+        assert_eq!(read, body[range.clone()], "{range:?}");
+    }
+}
+
+async fn listings(store: &dyn Store) {
+    let sorted = ["l/a!", "l/a!t/1", "l/a-b!", "l/a.b!", "l/a/b!", "l/a/b!t/1", "l/a0!", "l/b!"];
+    for key in sorted.iter().rev() {
+        store.put(key, Bytes::new(), PutMode::Create).await.unwrap();
+    }
+    assert_eq!(keys(store, "l/", None, 100).await, (sorted.map(str::to_owned).to_vec(), false));
+    assert_eq!(keys(store, "l/a!", None, 100).await, (vec!["l/a!".into(), "l/a!t/1".into()], false));
+    assert_eq!(keys(store, "l/none", None, 100).await, (vec![], false));
+    let (mut walked, mut after) = (Vec::new(), None::<String>);
+    loop {
+        let (page, more) = keys(store, "l/", after.as_deref(), 2).await;
+        assert!(page.len() <= 2);
+        after = page.last().cloned();
+        walked.extend(page);
+        if !more {
+            break;
+        }
+    }
+    assert_eq!(walked, keys(store, "l/", None, 100).await.0);
+    assert_eq!(keys(store, "l/", Some("l/a.zzz"), 1).await, (vec!["l/a/b!".into()], true));
+    assert_eq!(keys(store, "l/", Some("l/b!"), 1).await, (vec![], false));
+    for i in 0..25 {
+        store.put(&format!("m/t/{i:02}"), Bytes::new(), PutMode::Create).await.unwrap();
+    }
+    let (page, more) = keys(store, "m/t/", Some("m/t/04"), 20).await;
+    assert_eq!((page.len(), page[0].as_str(), more), (20, "m/t/05", false));
+    assert!(keys(store, "m/t/", None, 24).await.1);
+}
+
+async fn multipart(store: &dyn Store) {
+    let size = store.part_size();
+    let part = |byte: u8, size: usize| Bytes::from(vec![byte; size]);
+    let id = store.create_multipart("p/a").await.unwrap();
+    store.put_part("p/a", &id, 0, part(9, size)).await.unwrap();
+    let first = store.put_part("p/a", &id, 0, part(1, size)).await.unwrap();
+    store.put_part("p/a", &id, 1, part(9, 20)).await.unwrap();
+    let second = store.put_part("p/a", &id, 1, part(2, 10)).await.unwrap();
+    assert!(is_not_found(store.head("p/a").await), "nothing shows before the end");
+    store.complete_multipart("p/a", &id, &[first.clone(), second.clone()]).await.unwrap();
+    let (body, meta) = read(store, "p/a").await.unwrap();
+    assert_eq!(meta.size, size as u64 + 10);
+    assert!(body[..size].iter().all(|&b| b == 1) && body[size..].iter().all(|&b| b == 2));
+    let again = store.complete_multipart("p/a", &id, &[first, second]).await;
+    assert!(is_not_found(again.clone()) || again.is_ok(), "{again:?}");
+    store.abort_multipart("p/a", &id).await.unwrap();
+    assert_eq!(store.head("p/a").await.unwrap().size, size as u64 + 10);
+
+    let id = store.create_multipart("p/b").await.unwrap();
+    let old = store.put_part("p/b", &id, 0, part(1, 10)).await.unwrap();
+    store.put_part("p/b", &id, 0, part(2, 10)).await.unwrap();
+    let mixed = store.complete_multipart("p/b", &id, &[old]).await;
+    assert!(mixed.is_err(), "a part that was written over must not pass for the old one");
+    store.abort_multipart("p/b", &id).await.unwrap();
+    assert!(is_not_found(store.put_part("p/b", &id, 0, part(1, 10)).await));
+    store.abort_multipart("p/b", &id).await.unwrap();
+    assert!(is_not_found(store.head("p/b").await));
+}
+
+async fn races(store: &Arc<dyn Store>) {
+    const WRITERS: usize = 24;
+    for round in 0..10 {
+        let key = format!("x/{round}");
+        let write = |mode: PutMode, i: usize| {
+            let (store, key) = (Arc::clone(store), key.clone());
+            async move { store.put(&key, format!("writer {i}").into(), mode).await.is_ok() }
+        };
+        let created = join_all((0..WRITERS).map(|i| write(PutMode::Create, i))).await;
+        assert_eq!(created.iter().filter(|won| **won).count(), 1, "one writer creates");
+        let etag = store.head(&key).await.unwrap().etag;
+        let updated = join_all((0..WRITERS).map(|i| write(PutMode::Update(etag.clone()), WRITERS + i))).await;
+        assert_eq!(updated.iter().filter(|won| **won).count(), 1, "one writer replaces a version");
+        let winner = WRITERS + updated.iter().position(|won| *won).unwrap();
+        assert_eq!(read(store.as_ref(), &key).await.unwrap().0, format!("writer {winner}"));
+    }
+}
+
+mod backends {
+    use super::*;
+    use crate::store::{DirectoryStore, MemoryStore};
+
+    #[tokio::test]
+    async fn memory() {
+        conforms(Arc::new(MemoryStore::default())).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn directory() {
+        let root = tempfile::tempdir().unwrap();
+        conforms(Arc::new(DirectoryStore::open(root.path()).unwrap())).await;
+    }
+
+    #[tokio::test]
+    async fn a_second_process_is_kept_out_of_a_directory() {
+        let root = tempfile::tempdir().unwrap();
+        let first = DirectoryStore::open(root.path()).unwrap();
+        first.put("a", bytes("1"), PutMode::Create).await.unwrap();
+        let error = DirectoryStore::open(root.path()).unwrap_err();
+        assert!(matches!(error, StoreError::Locked(_)) && error.to_string().contains("in use"), "{error}");
+        drop(first);
+        let again = DirectoryStore::open(root.path()).unwrap();
+        assert_eq!(read(&again, "a").await.unwrap().0, "1");
+    }
+
+    #[tokio::test]
+    async fn a_multipart_upload_outlives_the_process() {
+        let root = tempfile::tempdir().unwrap();
+        let (id, etag) = {
+            let store = DirectoryStore::open(root.path()).unwrap();
+            let id = store.create_multipart("a").await.unwrap();
+            let etag = store.put_part("a", &id, 0, vec![1; store.part_size()].into()).await.unwrap();
+            (id, etag)
+        };
+        let store = DirectoryStore::open(root.path()).unwrap();
+        let last = store.put_part("a", &id, 1, bytes("end")).await.unwrap();
+        store.complete_multipart("a", &id, &[etag, last]).await.unwrap();
+        assert_eq!(store.head("a").await.unwrap().size, store.part_size() as u64 + 3);
+    }
+
+    #[tokio::test]
+    async fn hostile_keys_do_not_leave_the_directory() {
+        let root = tempfile::tempdir().unwrap();
+        let store = DirectoryStore::open(root.path().join("store")).unwrap();
+        for key in ["../x", "a/../../x", "/x", "a//b", ".lock", ".", "", "a/./b"] {
+            assert!(store.put(key, bytes("x"), PutMode::Overwrite).await.is_err(), "{key}");
+            assert!(store.head(key).await.is_err(), "{key}");
+        }
+        let long = format!("a/{}", "x".repeat(300));
+        assert!(matches!(store.put(&long, bytes("x"), PutMode::Create).await, Err(StoreError::NameTooLong(_))));
+    }
+}

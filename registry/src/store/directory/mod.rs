@@ -1,0 +1,213 @@
+//! Objects as files below one directory. A write is durable when it is acknowledged: temporary file, fsync, rename,
+//! fsync of the directory. One process at a time, so a lock in memory makes compare-and-swap atomic.
+
+use std::{
+    collections::HashMap,
+    fs,
+    io::{self, Read as _},
+    os::unix::fs::FileExt as _,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
+use tokio_util::io::ReaderStream;
+use ulid::Ulid;
+
+use super::{Etag, GetOptions, ListPage, Meta, Object, PutMode, Store, StoreError, StoreStream};
+
+mod files;
+mod walk;
+
+use files::Files;
+
+/// Parts are written at multiples of this.
+const PART_SIZE: usize = 4 << 20;
+/// Up to this size an object is read at once, above it is streamed.
+const SMALL: u64 = 128 << 10;
+const CHUNK: usize = 256 << 10;
+
+/// A store in a directory.
+#[derive(Clone, Debug)]
+pub struct DirectoryStore {
+    files: Arc<Files>,
+    /// Versions of the parts that this process wrote. After a restart nobody else can have written any.
+    parts: Arc<Mutex<HashMap<String, Vec<Etag>>>>,
+}
+
+impl DirectoryStore {
+    /// Opens or creates a directory and keeps other processes out of it until dropped.
+    pub fn open(root: impl Into<PathBuf>) -> Result<Self, StoreError> {
+        Ok(Self { files: Arc::new(Files::open(root.into())?), parts: Arc::default() })
+    }
+
+    async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Files) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let files = Arc::clone(&self.files);
+        tokio::task::spawn_blocking(move || work(&files))
+            .await
+            .map_err(|e| StoreError::Other(format!("a file operation ended: {e}")))?
+    }
+}
+
+/// A part's version says how long the part is.
+fn part_etag(length: usize) -> Etag {
+    format!("{}-{length}", Ulid::generate())
+}
+
+fn part_length(etag: &str) -> Option<u64> {
+    etag.rsplit_once('-')?.1.parse().ok()
+}
+
+enum Opened {
+    Whole(Bytes),
+    Stream(fs::File),
+}
+
+#[async_trait]
+impl Store for DirectoryStore {
+    async fn get(&self, key: &str, options: GetOptions) -> Result<Object, StoreError> {
+        let name = key.to_owned();
+        let range = options.range.clone();
+        let (meta, opened) = self
+            .run(move |files| {
+                let (mut file, meta) = files.read(&name)?;
+                if options.if_none_match.as_ref() == Some(&meta.etag) {
+                    return Err(StoreError::NotModified(name));
+                }
+                if meta.size > SMALL {
+                    return Ok((meta, Opened::Stream(file)));
+                }
+                let mut body = Vec::with_capacity(usize::try_from(meta.size).unwrap_or_default());
+                file.read_to_end(&mut body).map_err(|e| files::failed(&name, &e))?;
+                Ok((meta, Opened::Whole(body.into())))
+            })
+            .await?;
+        if let Some(range) = &range
+            && (range.start > range.end || range.end > meta.size)
+        {
+            return Err(super::outside(key, range));
+        }
+        let range = range.unwrap_or(0..meta.size);
+        let body = match opened {
+            Opened::Whole(body) => {
+                let body = super::slice(&body, &range).ok_or_else(|| super::outside(key, &range))?;
+                stream::iter([Ok(body)]).boxed()
+            }
+            Opened::Stream(file) => stream_file(key, file, range).await?,
+        };
+        Ok(Object { meta, body })
+    }
+
+    async fn head(&self, key: &str) -> Result<Meta, StoreError> {
+        let key = key.to_owned();
+        self.run(move |files| files.meta(&key)).await
+    }
+
+    async fn put(&self, key: &str, body: Bytes, mode: PutMode) -> Result<Etag, StoreError> {
+        let key = key.to_owned();
+        self.run(move |files| files.put(&key, &body, &mode)).await
+    }
+
+    async fn delete(&self, key: &str) -> Result<(), StoreError> {
+        let key = key.to_owned();
+        self.run(move |files| files.delete(&key, None)).await
+    }
+
+    async fn delete_version(&self, key: &str, etag: &str) -> Result<(), StoreError> {
+        let (key, etag) = (key.to_owned(), etag.to_owned());
+        self.run(move |files| files.delete(&key, Some(&etag))).await
+    }
+
+    async fn list(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<ListPage, StoreError> {
+        let (prefix, after) = (prefix.to_owned(), after.map(str::to_owned));
+        self.run(move |files| walk::list(files, &prefix, after.as_deref(), limit)).await
+    }
+
+    async fn create_multipart(&self, _key: &str) -> Result<String, StoreError> {
+        let id = Ulid::generate().to_string();
+        let file = id.clone();
+        self.run(move |files| {
+            let path = files.parts(&file);
+            fs::File::create_new(&path).map_err(|e| files::failed(&file, &e))?;
+            files.sync_parent(&path)
+        })
+        .await?;
+        Ok(id)
+    }
+
+    async fn put_part(&self, _key: &str, id: &str, index: usize, body: Bytes) -> Result<Etag, StoreError> {
+        if body.len() > PART_SIZE {
+            return Err(StoreError::Other(format!("part {index} has more than {PART_SIZE} bytes")));
+        }
+        let etag = part_etag(body.len());
+        let file = id.to_owned();
+        self.run(move |files| {
+            let write = |path: &Path| -> io::Result<()> {
+                let file = fs::OpenOptions::new().write(true).open(path)?;
+                file.write_all_at(&body, (index * PART_SIZE) as u64)?;
+                file.sync_data()
+            };
+            write(&files.parts(&file)).map_err(|e| files::failed(&file, &e))
+        })
+        .await?;
+        let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+        let parts = parts.entry(id.to_owned()).or_default();
+        parts.resize(parts.len().max(index + 1), String::new());
+        parts[index].clone_from(&etag);
+        Ok(etag)
+    }
+
+    async fn complete_multipart(&self, key: &str, id: &str, parts: &[Etag]) -> Result<(), StoreError> {
+        let changed = || StoreError::Precondition(key.to_owned());
+        {
+            let known = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+            let known = known.get(id).map(Vec::as_slice).unwrap_or_default();
+            // An empty entry was written by an earlier process: the lock file vouches for it.
+            if known.iter().zip(parts).any(|(known, part)| !known.is_empty() && known != part) {
+                return Err(changed());
+            }
+        }
+        let mut size = 0;
+        for (index, part) in parts.iter().enumerate() {
+            let length = part_length(part).ok_or_else(changed)?;
+            if index + 1 < parts.len() && length != PART_SIZE as u64 {
+                return Err(StoreError::Other(format!("part {index} of {key} is short")));
+            }
+            size += length;
+        }
+        let (key, file) = (key.to_owned(), id.to_owned());
+        self.run(move |files| files.adopt(&key, &files.parts(&file), size)).await?;
+        self.parts.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
+        Ok(())
+    }
+
+    async fn abort_multipart(&self, _key: &str, id: &str) -> Result<(), StoreError> {
+        self.parts.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
+        let file = id.to_owned();
+        self.run(move |files| match fs::remove_file(files.parts(&file)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(files::failed(&file, &error)),
+            _ => Ok(()),
+        })
+        .await
+    }
+
+    fn part_size(&self) -> usize {
+        PART_SIZE
+    }
+}
+
+async fn stream_file(key: &str, file: fs::File, range: std::ops::Range<u64>) -> Result<StoreStream, StoreError> {
+    let name = key.to_owned();
+    let mut file = tokio::fs::File::from_std(file);
+    if range.start > 0 {
+        file.seek(io::SeekFrom::Start(range.start)).await.map_err(|e| files::failed(key, &e))?;
+    }
+    let length = range.end - range.start;
+    Ok(ReaderStream::with_capacity(file.take(length), CHUNK).map_err(move |e| files::failed(&name, &e)).boxed())
+}
