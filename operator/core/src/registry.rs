@@ -1,0 +1,77 @@
+//! A Registry, from its spec to the objects that it becomes and back to its status: `validate` turns spec and world into
+//! a type that cannot be wrong, `build` turns that into desired objects, `status` says what came of it. All pure.
+
+pub mod build;
+pub mod config;
+pub mod error;
+pub mod network;
+pub mod prune;
+pub mod status;
+pub mod validate;
+pub mod workload;
+
+#[cfg(test)]
+mod tests;
+
+pub use build::{Children, Tls, build};
+pub use error::RegistryError;
+pub use validate::{ValidRegistry, World, validate};
+
+/// The operator's side of every Registry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Installation {
+    /// The operator's namespace.
+    pub namespace: String,
+    /// The operator's `ServiceAccount` in it.
+    pub service_account: String,
+    /// The image of servers and jobs.
+    pub image: String,
+    /// Pull secrets that Pods name.
+    pub pull_secrets: Vec<String>,
+}
+
+/// The port on which servers listen.
+pub const PORT: i32 = 5000;
+
+/// The name of that port.
+pub const PORT_NAME: &str = "registry";
+
+/// The host under which a Registry is reached inside the cluster.
+pub fn host(namespace: &str, name: &str) -> String {
+    format!("{name}.{namespace}.svc.cluster.local")
+}
+
+/// The URL under which a Registry is reached inside the cluster, which is also the audience of tokens for it.
+pub fn endpoint(namespace: &str, name: &str) -> String {
+    format!("https://{}", host(namespace, name))
+}
+
+/// Name of the Secret with `berth.yaml`.
+pub fn config_secret(name: &str) -> String {
+    format!("{name}-config")
+}
+
+/// Name of the Secret with the certificate.
+pub fn tls_secret(name: &str) -> String {
+    format!("{name}-tls")
+}
+
+/// Name of the `ConfigMap` with the certificates that clients trust, key `ca.crt`.
+pub fn ca_config_map(name: &str) -> String {
+    format!("{name}-ca")
+}
+
+/// Name of the claim that is made for `storage.volume.size`.
+pub fn data_claim(name: &str) -> String {
+    format!("{name}-data")
+}
+
+/// Name of the `CronJob` that applies the lifecycle rules, and of its `ServiceAccount`.
+pub fn prune_job(name: &str) -> String {
+    format!("{name}-prune")
+}
+
+/// Name of the `ServiceAccount` with which a `ReplicationPolicy` calls Registries of its namespace.
+pub fn replication_account(policy: &str) -> String {
+    format!("replication-{policy}")
+}

@@ -1,0 +1,114 @@
+//! All objects that a Registry becomes, in the order in which they are applied: storage, configuration, workload.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::{
+    ByteString,
+    api::{
+        apps::v1::Deployment,
+        batch::v1::CronJob,
+        core::v1::{ConfigMap, PersistentVolumeClaim, Secret, Service, ServiceAccount},
+        networking::v1::NetworkPolicy,
+        policy::v1::PodDisruptionBudget,
+    },
+};
+
+use super::{
+    Installation, ca_config_map,
+    config::{self, Mounts},
+    config_secret, network, prune, tls_secret,
+    validate::{Storage, ValidRegistry},
+    workload,
+};
+use crate::objects;
+
+/// The certificate of a Registry, as PEM.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Tls {
+    /// The certificate chain.
+    pub certificate: String,
+    /// Its key.
+    pub key: String,
+    /// What clients are to trust.
+    pub bundle: String,
+}
+
+/// The desired children of a Registry.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Children {
+    /// Made once, never removed.
+    pub claims: Vec<PersistentVolumeClaim>,
+    /// Of the servers and of the prune job.
+    pub service_accounts: Vec<ServiceAccount>,
+    /// Configuration and certificate.
+    pub secrets: Vec<Secret>,
+    /// What clients are to trust.
+    pub config_maps: Vec<ConfigMap>,
+    /// Port 443.
+    pub services: Vec<Service>,
+    /// What may come in.
+    pub network_policies: Vec<NetworkPolicy>,
+    /// How many servers may leave at once.
+    pub disruption_budgets: Vec<PodDisruptionBudget>,
+    /// The servers.
+    pub deployments: Vec<Deployment>,
+    /// The prune job.
+    pub cron_jobs: Vec<CronJob>,
+}
+
+/// Builds them.
+pub fn build(
+    registry: &ValidRegistry,
+    installation: &Installation,
+    tls: &Tls,
+) -> Result<Children, serde_yaml::Error> {
+    let owner = &registry.owner;
+    let mounts = Mounts::new(registry);
+    let yaml = serde_yaml::to_string(&config::server_config(registry, installation, &mounts))?;
+    // Certificates and users are picked up while the server runs; the rest is not.
+    let store_secrets = match &registry.storage {
+        Storage::S3 { secrets, .. } => secrets.as_str(),
+        Storage::Volume { .. } | Storage::Memory => "",
+    };
+    let config_hash = objects::hash(&(&yaml, store_secrets));
+    let server_account = ServiceAccount {
+        metadata: owner.child(owner.name.clone()),
+        automount_service_account_token: Some(false),
+        ..ServiceAccount::default()
+    };
+    let prune_account = registry.lifecycle.as_ref().map(|_| prune::service_account(owner));
+    let certificate = [("tls.crt", &tls.certificate), ("tls.key", &tls.key), ("ca.crt", &tls.bundle)];
+    Ok(Children {
+        claims: workload::claim(registry).into_iter().collect(),
+        service_accounts: std::iter::once(server_account).chain(prune_account).collect(),
+        secrets: vec![
+            secret(registry, config_secret(&owner.name), "Opaque", &[(config::FILE, &yaml)]),
+            secret(registry, tls_secret(&owner.name), "kubernetes.io/tls", &certificate),
+        ],
+        config_maps: vec![ConfigMap {
+            metadata: owner.child(ca_config_map(&owner.name)),
+            data: Some([("ca.crt".to_owned(), tls.bundle.clone())].into()),
+            ..ConfigMap::default()
+        }],
+        services: vec![network::service(registry)],
+        network_policies: vec![network::network_policy(registry)],
+        disruption_budgets: network::disruption_budget(registry).into_iter().collect(),
+        deployments: vec![workload::deployment(registry, installation, mounts, &config_hash)],
+        cron_jobs: registry
+            .lifecycle
+            .iter()
+            .map(|lifecycle| prune::cron_job(registry, lifecycle, installation))
+            .collect(),
+    })
+}
+
+fn secret(registry: &ValidRegistry, name: String, type_: &str, data: &[(&str, &String)]) -> Secret {
+    let data: BTreeMap<_, _> =
+        data.iter().map(|(key, text)| ((*key).to_owned(), ByteString(text.as_bytes().to_vec()))).collect();
+    Secret {
+        metadata: registry.owner.child(name),
+        type_: Some(type_.to_owned()),
+        data: Some(data),
+        ..Secret::default()
+    }
+}

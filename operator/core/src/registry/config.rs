@@ -1,0 +1,118 @@
+//! `berth.yaml`: what the servers of a Registry are told, in the types that they parse it with.
+
+use berth_registry_core::{
+    config::{EventSink, ServerConfig, ServiceAccounts, TlsFiles},
+    event::EVENTS_AUDIENCE,
+};
+
+use super::{
+    Installation, PORT, ca_config_map, config_secret, endpoint, tls_secret,
+    validate::{Storage, ValidRegistry},
+};
+use crate::{
+    certificate,
+    pod::{Mount, TOKEN_FILE},
+    webhook_configuration::SERVICE,
+};
+
+/// The key of the configuration in its Secret, and the name of the file.
+pub const FILE: &str = "berth.yaml";
+
+/// Where a volume is mounted.
+const DATA: &str = "/var/lib/berth";
+
+/// The folders of a server's container.
+pub struct Mounts {
+    config: Mount,
+    tls: Mount,
+    ca: Mount,
+    events: Mount,
+    users: Option<Mount>,
+    store_ca: Option<Mount>,
+    data: Option<Mount>,
+}
+
+impl Mounts {
+    /// Those that this Registry needs.
+    pub fn new(registry: &ValidRegistry) -> Self {
+        let name = &registry.owner.name;
+        let (store_ca, data) = match &registry.storage {
+            Storage::S3 { s3, .. } => {
+                let ca = s3
+                    .ca
+                    .as_ref()
+                    .map(|ca| Mount::secret("store-ca", &ca.secret_name, "/etc/berth/store-ca", &["ca.crt"]));
+                (ca, None)
+            }
+            Storage::Volume { claim, .. } => (None, Some(Mount::claim("data", claim, DATA))),
+            Storage::Memory => (None, None),
+        };
+        let users = registry.users.as_ref();
+        Self {
+            config: Mount::secret("config", &config_secret(name), "/etc/berth/config", &[FILE]),
+            tls: Mount::secret("tls", &tls_secret(name), "/etc/berth/tls", &["tls.crt", "tls.key"]),
+            ca: Mount::config_map("ca", &ca_config_map(name), "/etc/berth/ca", &["ca.crt"]),
+            events: Mount::token("events-token", EVENTS_AUDIENCE, "/etc/berth/events"),
+            users: users.map(|secret| Mount::secret("users", secret, "/etc/berth/users", &["htpasswd"])),
+            store_ca,
+            data,
+        }
+    }
+
+    /// The path of the configuration file.
+    pub fn config_file(&self) -> String {
+        self.config.file(FILE).display().to_string()
+    }
+
+    /// All of them.
+    pub fn into_vec(self) -> Vec<Mount> {
+        let optional = [self.users, self.store_ca, self.data];
+        [self.config, self.tls, self.ca, self.events]
+            .into_iter()
+            .chain(optional.into_iter().flatten())
+            .collect()
+    }
+}
+
+/// The configuration.
+pub fn server_config(registry: &ValidRegistry, installation: &Installation, mounts: &Mounts) -> ServerConfig {
+    let (namespace, name) = (&registry.owner.namespace, &registry.owner.name);
+    // The longest name that the webhook's certificate is for.
+    let sinks = certificate::service_names(&installation.namespace, SERVICE);
+    let sink = sinks.iter().max_by_key(|name| name.len()).map_or("", String::as_str);
+    ServerConfig {
+        listen: Some(format!("0.0.0.0:{PORT}")),
+        store: Some(store(&registry.storage)),
+        store_ca_file: mounts.store_ca.as_ref().map(|mount| mount.file("ca.crt")),
+        tls: Some(TlsFiles { cert: mounts.tls.file("tls.crt"), key: mounts.tls.file("tls.key") }),
+        htpasswd: mounts.users.as_ref().map(|mount| mount.file("htpasswd")),
+        anonymous: Some(registry.anonymous),
+        service_accounts: Some(ServiceAccounts {
+            audience: endpoint(namespace, name),
+            allow: registry.grants.clone(),
+        }),
+        lifecycle: registry.lifecycle.as_ref().map(|lifecycle| lifecycle.rules.clone()).unwrap_or_default(),
+        events: Some(EventSink {
+            url: format!("https://{sink}/events"),
+            ca_file: mounts.ca.file("ca.crt"),
+            token_file: mounts.events.file(TOKEN_FILE),
+            source: format!("{namespace}/{name}"),
+        }),
+        ..ServerConfig::default()
+    }
+}
+
+fn store(storage: &Storage) -> String {
+    match storage {
+        Storage::S3 { s3, .. } => {
+            let prefix = s3.prefix.as_deref().unwrap_or_default().trim_matches('/');
+            if prefix.is_empty() {
+                format!("s3://{}", s3.bucket)
+            } else {
+                format!("s3://{}/{prefix}", s3.bucket)
+            }
+        }
+        Storage::Volume { .. } => format!("file://{DATA}"),
+        Storage::Memory => "memory:".to_owned(),
+    }
+}

@@ -1,0 +1,248 @@
+//! From spec and world to a Registry that can be built: references resolved, texts parsed, unions closed.
+
+use std::collections::BTreeMap;
+
+use berth_crds::{
+    Registry, ReplicationPolicy, SecretReference,
+    registry::{Anonymous, LifecycleRule as SpecRule, PodOptions, S3, Storage as SpecStorage, TagStatus},
+};
+use berth_registry_core::{
+    Pattern,
+    config::{self, LifecycleRule, Role, ServiceAccountGrant},
+};
+use k8s_openapi::ByteString;
+
+use super::{Installation, RegistryError, data_claim, prune_job, replication_account};
+use crate::objects::{self, Owner};
+
+/// What the cluster holds that a Registry depends on.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct World {
+    /// Data of the Secrets that the spec names and that exist.
+    pub secrets: BTreeMap<String, BTreeMap<String, ByteString>>,
+    /// Names of the claims that the spec names and that exist.
+    pub claims: Vec<String>,
+    /// ReplicationPolicies of the namespace, in the order of their names.
+    pub policies: Vec<ReplicationPolicy>,
+}
+
+/// Where content is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Storage {
+    /// A bucket. `secrets` is a hash of the Secrets' content, so that servers restart when it changes.
+    S3 {
+        /// As the user wrote it.
+        s3: S3,
+        /// Hash over the content of the Secrets.
+        secrets: String,
+    },
+    /// A claim.
+    Volume {
+        /// Its name.
+        claim: String,
+        /// Size and class, if it is to be made.
+        make: Option<(String, Option<String>)>,
+    },
+    /// The server's memory.
+    Memory,
+}
+
+/// When and how the lifecycle rules are applied.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lifecycle {
+    /// Cron expression, UTC.
+    pub schedule: String,
+    /// Only say what would be removed.
+    pub dry_run: bool,
+    /// The rules, the lowest priority number first.
+    pub rules: Vec<LifecycleRule>,
+}
+
+/// A Registry that can be built.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ValidRegistry {
+    /// Itself, as the owner of its children.
+    pub owner: Owner,
+    /// How many servers.
+    pub replicas: i32,
+    /// Where content is kept.
+    pub storage: Storage,
+    /// What callers without credentials may do.
+    pub anonymous: config::Anonymous,
+    /// Name of the Secret with users.
+    pub users: Option<String>,
+    /// `ServiceAccounts` that may call.
+    pub grants: Vec<ServiceAccountGrant>,
+    /// Which images are removed.
+    pub lifecycle: Option<Lifecycle>,
+    /// How the servers are placed.
+    pub pod: PodOptions,
+    /// Whether nothing is to be changed.
+    pub paused: bool,
+}
+
+/// Names of the Secrets that a spec refers to.
+pub fn secret_names(registry: &Registry) -> Vec<&str> {
+    let s3 = registry.spec.storage.s3.as_ref();
+    let users = registry.spec.access.as_ref().and_then(|access| access.users.as_ref());
+    let credentials = s3.and_then(|s3| s3.credentials.as_ref());
+    let ca = s3.and_then(|s3| s3.ca.as_ref());
+    [users, credentials, ca].into_iter().flatten().map(|reference| reference.secret_name.as_str()).collect()
+}
+
+/// Names of the claims that a spec refers to.
+pub fn claim_names(registry: &Registry) -> Vec<&str> {
+    let volume = registry.spec.storage.volume.as_ref();
+    volume.and_then(|volume| volume.claim_name.as_deref()).into_iter().collect()
+}
+
+/// Checks everything that the schema cannot.
+pub fn validate(
+    registry: &Registry,
+    owner: Owner,
+    installation: &Installation,
+    world: &World,
+) -> Result<ValidRegistry, RegistryError> {
+    let spec = &registry.spec;
+    let access = spec.access.clone().unwrap_or_default();
+    if let Some(users) = &access.users {
+        secret(world, users, "access.users", &["htpasswd"], "the key htpasswd")?;
+    }
+    let storage = storage(&spec.storage, &owner.name, world)?;
+    let lifecycle = spec.lifecycle.as_ref().map(lifecycle).transpose()?;
+    Ok(ValidRegistry {
+        grants: grants(&owner, installation, lifecycle.is_some(), &world.policies),
+        replicas: spec.replicas.unwrap_or(1),
+        storage,
+        anonymous: match access.anonymous {
+            None | Some(Anonymous::None) => config::Anonymous::None,
+            Some(Anonymous::Pull) => config::Anonymous::Read,
+        },
+        users: access.users.map(|users| users.secret_name),
+        lifecycle,
+        pod: spec.pod.clone().unwrap_or_default(),
+        paused: spec.paused,
+        owner,
+    })
+}
+
+fn storage(spec: &SpecStorage, name: &str, world: &World) -> Result<Storage, RegistryError> {
+    match (&spec.s3, &spec.volume, &spec.memory) {
+        (Some(s3), None, None) => {
+            let keys = &["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"];
+            let credentials = s3.credentials.as_ref().map(|reference| {
+                let what = "the keys AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY";
+                secret(world, reference, "storage.s3.credentials", keys, what)
+            });
+            let ca = s3
+                .ca
+                .as_ref()
+                .map(|reference| secret(world, reference, "storage.s3.ca", &["ca.crt"], "the key ca.crt"));
+            let secrets = objects::hash(&(credentials.transpose()?, ca.transpose()?));
+            Ok(Storage::S3 { s3: s3.clone(), secrets })
+        }
+        (None, Some(volume), None) => match (&volume.size, &volume.claim_name) {
+            (Some(size), None) => Ok(Storage::Volume {
+                claim: data_claim(name),
+                make: Some((size.clone(), volume.storage_class_name.clone())),
+            }),
+            (None, Some(claim)) if world.claims.contains(claim) => {
+                Ok(Storage::Volume { claim: claim.clone(), make: None })
+            }
+            (None, Some(claim)) => Err(RegistryError::ClaimNotFound { claim: claim.clone() }),
+            _ => Err(RegistryError::StorageInvalid),
+        },
+        (None, None, Some(_)) => Ok(Storage::Memory),
+        _ => Err(RegistryError::StorageInvalid),
+    }
+}
+
+fn secret<'a>(
+    world: &'a World,
+    reference: &SecretReference,
+    field: &'static str,
+    keys: &[&'static str],
+    what: &'static str,
+) -> Result<&'a BTreeMap<String, ByteString>, RegistryError> {
+    let name = reference.secret_name.clone();
+    let Some(data) = world.secrets.get(&name) else {
+        return Err(RegistryError::SecretNotFound { secret: name, field, keys: what });
+    };
+    match keys.iter().find(|key| !data.contains_key(**key)) {
+        Some(key) => Err(RegistryError::SecretKeyMissing { secret: name, field, key }),
+        None => Ok(data),
+    }
+}
+
+fn lifecycle(spec: &berth_crds::registry::Lifecycle) -> Result<Lifecycle, RegistryError> {
+    let mut rules = spec.rules.iter().map(rule).collect::<Result<Vec<_>, _>>()?;
+    rules.sort_by_key(|rule| rule.priority);
+    Ok(Lifecycle { schedule: spec.schedule.clone(), dry_run: spec.dry_run, rules })
+}
+
+fn rule(spec: &SpecRule) -> Result<LifecycleRule, RegistryError> {
+    let invalid = |field: &str, cause: &dyn std::fmt::Display| RegistryError::FieldInvalid {
+        field: format!("lifecycle.rules[priority={}].{field}", spec.priority),
+        cause: cause.to_string(),
+    };
+    let patterns = |field: &str, texts: &[String]| {
+        texts
+            .iter()
+            .map(|text| text.parse::<Pattern>().map_err(|e| invalid(field, &e)))
+            .collect::<Result<_, _>>()
+    };
+    let count = |field: &str, number: i32| {
+        u32::try_from(number).map_err(|_| invalid(field, &"it must not be negative"))
+    };
+    Ok(LifecycleRule {
+        priority: count("priority", spec.priority)?,
+        description: spec.description.clone(),
+        repositories: patterns("repositories", &spec.repositories)?,
+        tag_patterns: patterns("tagPatterns", &spec.tag_patterns)?,
+        tag_status: spec.tag_status.map(|status| match status {
+            TagStatus::Tagged => config::TagStatus::Tagged,
+            TagStatus::Untagged => config::TagStatus::Untagged,
+            TagStatus::Any => config::TagStatus::Any,
+        }),
+        keep_last: spec.keep_last.map(|number| count("keepLast", number)).transpose()?,
+        older_than: spec
+            .older_than
+            .as_ref()
+            .map(|age| {
+                age.parse().map_err(|e: berth_registry_core::age::InvalidAge| invalid("olderThan", &e))
+            })
+            .transpose()?,
+    })
+}
+
+/// Who may call with a ServiceAccount's token: the operator reads evidence, the prune job prunes, replication reads its
+/// source and writes its destination.
+fn grants(
+    owner: &Owner,
+    installation: &Installation,
+    prunes: bool,
+    policies: &[ReplicationPolicy],
+) -> Vec<ServiceAccountGrant> {
+    let grant = |namespace: &str, name: &str, role: Role| ServiceAccountGrant {
+        name: format!("system:serviceaccount:{namespace}:{name}"),
+        role,
+    };
+    let mut grants = vec![grant(&installation.namespace, &installation.service_account, Role::Pull)];
+    if prunes {
+        grants.push(grant(&owner.namespace, &prune_job(&owner.name), Role::Prune));
+    }
+    let this = Some(owner.name.as_str());
+    for policy in policies {
+        let name = policy.metadata.name.clone().unwrap_or_default();
+        let role = if policy.spec.destination.registry.as_deref() == this {
+            Role::Push
+        } else if policy.spec.source.registry.as_deref() == this {
+            Role::Pull
+        } else {
+            continue;
+        };
+        grants.push(grant(&owner.namespace, &replication_account(&name), role));
+    }
+    grants.sort();
+    grants
+}

@@ -1,0 +1,104 @@
+//! One pass of a ReplicationPolicy as a Job: a stateless worker in a restricted Pod. All that it reads (its
+//! configuration, certificates, tokens and credentials of both sides) is one projected folder.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::{
+    api::{
+        batch::v1::{Job, JobSpec},
+        core::v1::{ConfigMap, ServiceAccount},
+    },
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
+
+use crate::{
+    objects::Owner,
+    pod::{Mount, PodParts, Projection, restricted},
+    registry::{Installation, ca_config_map, endpoint},
+    replication::{MOUNT, Plan, Side, base_name, job_name},
+};
+
+/// The key of the worker's configuration in its `ConfigMap`, and the name of the file.
+pub const FILE: &str = "replicate.yaml";
+
+/// A pass that takes longer is ended; the next one goes on where it was.
+const DEADLINE_SECONDS: i64 = 6 * 3600;
+
+/// The worker's identity.
+pub fn service_account(owner: &Owner) -> ServiceAccount {
+    ServiceAccount {
+        metadata: owner.child(base_name(&owner.name)),
+        automount_service_account_token: Some(false),
+        ..ServiceAccount::default()
+    }
+}
+
+/// The worker's configuration. It names Secrets' files, and holds nothing secret itself.
+pub fn config_map(owner: &Owner, plan: &Plan) -> Result<ConfigMap, serde_yaml::Error> {
+    let yaml = serde_yaml::to_string(&plan.config)?;
+    Ok(ConfigMap {
+        metadata: owner.child(base_name(&owner.name)),
+        data: Some([(FILE.to_owned(), yaml)].into()),
+        ..ConfigMap::default()
+    })
+}
+
+/// The Job of pass `number`, with `annotations` that tell the controller later what it was made for.
+pub fn job(
+    owner: &Owner,
+    plan: &Plan,
+    number: u64,
+    annotations: BTreeMap<String, String>,
+    installation: &Installation,
+) -> Job {
+    let mut sources = vec![Projection::config_map(&base_name(&owner.name), FILE, FILE)];
+    sources.extend(side(owner, "source", &plan.source));
+    sources.extend(side(owner, "destination", &plan.destination));
+    let mut labels = owner.labels();
+    labels.insert("app.kubernetes.io/component".to_owned(), "replicate".to_owned());
+    let pod = restricted(PodParts {
+        labels: labels.clone(),
+        service_account: base_name(&owner.name),
+        pull_secrets: installation.pull_secrets.clone(),
+        container: "replicate",
+        image: installation.image.clone(),
+        args: vec!["replicate".to_owned(), "--config".to_owned(), format!("{MOUNT}/{FILE}")],
+        mounts: vec![Mount::projected("berth", MOUNT, &sources)],
+        restart: "Never",
+        grace_seconds: 10,
+        ..PodParts::default()
+    });
+    Job {
+        metadata: ObjectMeta {
+            labels: Some(labels),
+            annotations: Some(annotations),
+            ..owner.child(job_name(&owner.name, number))
+        },
+        spec: Some(JobSpec {
+            // A pass that failed is judged by the controller, which waits before the next.
+            backoff_limit: Some(0),
+            active_deadline_seconds: Some(DEADLINE_SECONDS),
+            template: pod,
+            ..JobSpec::default()
+        }),
+        status: None,
+    }
+}
+
+fn side(owner: &Owner, name: &str, side: &Side) -> Vec<Projection> {
+    match side {
+        Side::Registry(registry) => vec![
+            Projection::config_map(&ca_config_map(registry), "ca.crt", &format!("{name}-ca/ca.crt")),
+            Projection::token(&endpoint(&owner.namespace, registry), &format!("{name}-token/token")),
+        ],
+        Side::Url { credentials, ca } => {
+            let login = credentials.iter().flat_map(|secret| {
+                ["username", "password"]
+                    .map(|key| Projection::secret(secret, key, &format!("{name}-credentials/{key}")))
+            });
+            let ca =
+                ca.iter().map(|secret| Projection::secret(secret, "ca.crt", &format!("{name}-ca/ca.crt")));
+            login.chain(ca).collect()
+        }
+    }
+}
