@@ -59,18 +59,6 @@ pub fn run_with_input(command: &mut Command, input: &str) -> Result<String, Comm
     finish(name, output)
 }
 
-/// Runs the command with this process's own output, for a person who watches.
-pub fn show(command: &mut Command) -> Result<(), CommandError> {
-    let name = describe(command);
-    match command.stdin(Stdio::null()).status() {
-        Ok(status) if status.success() => Ok(()),
-        Ok(status) => {
-            Err(CommandError::Failed { command: name, status, stdout: String::new(), stderr: String::new() })
-        }
-        Err(source) => Err(CommandError::Start { command: name, source }),
-    }
-}
-
 fn finish(command: String, output: io::Result<Output>) -> Result<String, CommandError> {
     let output = output.map_err(|source| CommandError::Start { command: command.clone(), source })?;
     let stdout = String::from_utf8_lossy(&output.stdout).into_owned();

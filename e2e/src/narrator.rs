@@ -37,7 +37,7 @@ impl Narrator {
     /// Runs a command that must succeed and returns what it printed.
     pub fn run(&self, line: &[&str]) -> Result<String, CommandError> {
         let started = Instant::now();
-        self.show(line);
+        Self::show(line);
         let printed = command::run(&mut self.command(line))?;
         Self::quote(&printed);
         self.took(started);
@@ -47,7 +47,7 @@ impl Narrator {
     /// Runs a command that must be refused, and returns what it said.
     pub fn refused(&self, line: &[&str]) -> Result<String, String> {
         let started = Instant::now();
-        self.show(line);
+        Self::show(line);
         match command::run(&mut self.command(line)) {
             Ok(printed) => Err(format!("`{}` should have been refused, but: {printed}", line.join(" "))),
             Err(error) => {
@@ -64,13 +64,14 @@ impl Narrator {
     }
 
     fn command(&self, line: &[&str]) -> Command {
-        let (program, arguments) = line.split_first().map_or(("true", line), |(program, rest)| (*program, rest));
+        let (program, arguments) =
+            line.split_first().map_or(("true", line), |(program, rest)| (*program, rest));
         let mut command = self.client.command(program);
         command.args(arguments).current_dir(&self.folder).env("COSIGN_PASSWORD", "").stdin(Stdio::null());
         command
     }
 
-    fn show(&self, line: &[&str]) {
+    fn show(line: &[&str]) {
         let words = line.iter().map(|word| {
             let plain = word.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_./:=@,%+".contains(&b));
             if plain { (*word).to_owned() } else { format!("'{word}'") }
@@ -85,6 +86,10 @@ impl Narrator {
     }
 
     fn took(&self, started: Instant) {
-        println!("     \x1b[2m({:.1} s, {:.0} s since the beginning)\x1b[0m", started.elapsed().as_secs_f32(), self.elapsed());
+        println!(
+            "     \x1b[2m({:.1} s, {:.0} s since the beginning)\x1b[0m",
+            started.elapsed().as_secs_f32(),
+            self.elapsed()
+        );
     }
 }

@@ -8,6 +8,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::io;
 use std::os::unix::fs::symlink;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread::sleep;
@@ -15,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use crate::command;
 use crate::digest::sha256;
+use crate::interrupt::{self, Started};
 
 /// The modules, and the programs that each one brings: name in this crate, file in the cache.
 const MODULES: &[(&str, &[(&str, &str)])] = &[
@@ -121,6 +123,7 @@ fn ensure_module(source: &Path, module: &str) -> Result<PathBuf, ToolError> {
     }
     // Built beside its place and moved there whole, so that an interrupted build leaves nothing that looks done.
     let half = cache().join("tools").join(format!(".{name}.{}", std::process::id()));
+    remove_half_built();
     fs::create_dir_all(&half).map_err(|source| ToolError::Io { path: half.clone(), source })?;
     build(source, module, &half)?;
     if module == "kube" {
@@ -140,15 +143,27 @@ fn ensure_module(source: &Path, module: &str) -> Result<PathBuf, ToolError> {
     }
 }
 
+/// Removes what interrupted builds have left. Their folders end in the number of a process that is gone.
+fn remove_half_built() {
+    for entry in fs::read_dir(cache().join("tools")).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let builder = name.strip_prefix('.').and_then(|name| name.rsplit_once('.'));
+        if builder.is_some_and(|(_, pid)| !Path::new("/proc").join(pid).exists()) {
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
 fn build(source: &Path, module: &str, into: &Path) -> Result<(), ToolError> {
     let flags =
         fs::read_to_string(source.join("ldflags")).unwrap_or_else(|_| "-s -w".into()).replace('\n', " ");
     let mut go = Command::new("go");
-    go.args(["build", "-trimpath", "-ldflags", flags.trim(), "-o"])
+    go.args(["build", "-trimpath", "-buildvcs=false", "-ldflags", flags.trim(), "-o"])
         .arg(into)
         .arg("tool")
         .current_dir(source)
         .env("CGO_ENABLED", "0")
+        .process_group(0)
         .stdin(Stdio::null());
     if source.join("cmd").is_dir() {
         go.arg("./cmd/...");
@@ -157,6 +172,7 @@ fn build(source: &Path, module: &str, into: &Path) -> Result<(), ToolError> {
     let start = Instant::now();
     let mut next = SIGN_OF_LIFE;
     let mut child = go.spawn().map_err(ToolError::NoGo)?;
+    let _guard = interrupt::remember(Started::Group(child.id()));
     let io_error = |error| ToolError::Io { path: command::describe(&go).into(), source: error };
     loop {
         if let Some(status) = child.try_wait().map_err(io_error)? {
