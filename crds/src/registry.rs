@@ -55,7 +55,7 @@ pub struct RegistrySpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 32))]
     pub replicas: Option<i32>,
-    /// Where the content is kept.
+    /// Where the content is kept: exactly one of s3, volume and memory, which cannot be exchanged later.
     pub storage: Storage,
     /// Who may call.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -12,18 +12,21 @@ use serde_json::Value;
 fn checked_in_manifests_are_those_of_the_types() {
     for definition in definitions() {
         let name = definition.metadata.name.clone().unwrap();
-        let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join("manifests")
-            .join(format!("{}.yaml", name.split('.').next().unwrap()));
+        let file = format!("{}.yaml", name.split('.').next().unwrap());
         let yaml = format!(
             "# Generated from crds/src; change the types and run: BERTH_UPDATE=1 cargo test -p berth-crds\n{}",
             serde_yaml::to_string(&definition).unwrap()
         );
-        if std::env::var_os("BERTH_UPDATE").is_some() {
-            fs::write(&path, &yaml).unwrap();
+        // For kubectl, and for helm.
+        for folder in ["manifests", "../charts/berth-crds/templates"] {
+            let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder).join(&file);
+            if std::env::var_os("BERTH_UPDATE").is_some() {
+                fs::create_dir_all(path.parent().unwrap()).unwrap();
+                fs::write(&path, &yaml).unwrap();
+            }
+            let stored = fs::read_to_string(&path).unwrap_or_default();
+            assert!(stored == yaml, "{folder}/{file} is stale: run BERTH_UPDATE=1 cargo test -p berth-crds");
         }
-        let stored = fs::read_to_string(&path).unwrap_or_default();
-        assert!(stored == yaml, "{name} is stale: run BERTH_UPDATE=1 cargo test -p berth-crds");
         let annotations = definition.metadata.annotations.unwrap_or_default();
         assert_eq!(annotations.get(SCHEMA_ANNOTATION).map(String::as_str), Some(SCHEMA));
     }

@@ -70,7 +70,7 @@ fn kubectl_knows_the_kinds() -> Outcome {
             ensure!(header.split_whitespace().eq(columns.split(' ')), "{name}: {header}");
         }
         let words = team.kubectl(&["explain", "registry.spec.storage"])?;
-        for field in ["s3", "volume", "memory", "exactly one member"] {
+        for field in ["s3", "volume", "memory", "exactly one of"] {
             ensure!(words.contains(field), "no word of {field}: {words}");
         }
         for field in ["replicationpolicy.spec.trigger", "imagepolicy.spec.require.signature"] {

@@ -137,7 +137,7 @@ fn registries() -> Vec<Case> {
         ),
         (
             "Registry",
-            json!({"storage": {"memory": {}}, "lifecycle": {"schedule": "daily", "rules": [{"priority": 1, "tagStatus": "Any", "keepLast": 1}]}}),
+            json!({"storage": {"memory": {}}, "lifecycle": {"schedule": "every day", "rules": [{"priority": 1, "tagStatus": "Any", "keepLast": 1}]}}),
             "spec.lifecycle.schedule",
             "should match",
         ),
