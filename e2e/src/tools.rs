@@ -168,7 +168,7 @@ fn build(source: &Path, module: &str, into: &Path) -> Result<(), ToolError> {
     if source.join("cmd").is_dir() {
         go.arg("./cmd/...");
     }
-    eprintln!("building the Go programs of tools/{module}, once (kube takes about ten minutes, others less)");
+    eprintln!("building the Go programs of tools/{module}, once: minutes, for kube about ten");
     let start = Instant::now();
     let mut next = SIGN_OF_LIFE;
     let mut child = go.spawn().map_err(ToolError::NoGo)?;
