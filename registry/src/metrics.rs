@@ -1,4 +1,4 @@
-//! What Prometheus is told (`GET /metrics`). Labels have few values: endpoint, method and status class, never a name
+//! What Prometheus is told (`GET /metrics`). Labels have few values: endpoint, method and status, never a name
 //! that a client chose.
 
 use std::{
@@ -19,8 +19,8 @@ pub struct RequestLabels {
     pub route: &'static str,
     /// The HTTP method.
     pub method: &'static str,
-    /// `2xx`, …
-    pub status: &'static str,
+    /// The status code.
+    pub status: u32,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -160,13 +160,13 @@ mod tests {
     #[test]
     fn the_text_names_what_was_counted() {
         let metrics = Metrics::default();
-        let labels = RequestLabels { route: "blob", method: "GET", status: "2xx" };
+        let labels = RequestLabels { route: "blob", method: "GET", status: 200 };
         metrics.began();
         metrics.ended(&labels, Duration::from_millis(3), 0, 7);
         metrics.store_ready(true);
         let text = metrics.text();
         for line in [
-            "berth_http_requests_total{route=\"blob\",method=\"GET\",status=\"2xx\"} 1",
+            "berth_http_requests_total{route=\"blob\",method=\"GET\",status=\"200\"} 1",
             "berth_http_request_duration_seconds_count{route=\"blob\",method=\"GET\"} 1",
             "berth_http_sent_bytes_total 7",
             "berth_http_requests_in_flight 0",

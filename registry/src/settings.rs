@@ -12,6 +12,7 @@ use berth_registry_core::{
 };
 
 const DEFAULT_LISTEN: &str = "0.0.0.0:5000";
+const STORES: [&str; 3] = ["memory:", "file:///", "s3://"];
 const DEFAULT_DRAIN_DELAY: Age = Age::from_secs(5);
 
 /// Valid settings.
@@ -61,6 +62,9 @@ pub enum SettingsError {
     /// No store.
     #[error("say where content is kept: --store memory:, --store file:///path or --store s3://bucket/prefix")]
     NoStore,
+    /// A store of a kind that does not exist.
+    #[error("store {0:?} is not understood: write memory:, file:///path or s3://bucket/prefix")]
+    UnknownStore(String),
     /// TLS and plain HTTP.
     #[error(
         "TLS files and plain HTTP contradict each other: set --tls-cert and --tls-key, or --plain-http, not both"
@@ -119,9 +123,13 @@ impl Settings {
             _ => return Err(SettingsError::HalfTls),
         };
         check_rules(&file.lifecycle)?;
+        let store = overrides.store.or(file.store).ok_or(SettingsError::NoStore)?;
+        if !STORES.iter().any(|kind| store.starts_with(kind)) {
+            return Err(SettingsError::UnknownStore(store));
+        }
         Ok(Self {
             listen: overrides.listen.or(file.listen).unwrap_or_else(|| DEFAULT_LISTEN.to_owned()),
-            store: overrides.store.or(file.store).ok_or(SettingsError::NoStore)?,
+            store,
             store_ca_file: file.store_ca_file,
             tls,
             htpasswd: overrides.htpasswd.or(file.htpasswd),
@@ -186,6 +194,7 @@ mod tests {
 
     #[rstest]
     #[case("plainHttp: true", "--store")]
+    #[case("{store: 'ftp://a', plainHttp: true}", "ftp://a")]
     #[case("store: 'memory:'", "--plain-http")]
     #[case("{store: 'memory:', plainHttp: true, tls: {cert: a, key: b}}", "contradict")]
     #[case(

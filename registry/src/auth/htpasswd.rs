@@ -181,7 +181,7 @@ mod tests {
     #[test]
     fn only_bcrypt_counts() {
         let content = format!(
-            "# people\n\n{}md5:$apr1$x$y\nplain:secret\nnohash\n:x\nslow:$2y$31$abcdefghijklmnopqrstuuabcdefghijklmnopqrstuuabcdefghijklmno\n",
+            "# people\n\n{}\nmd5:$apr1$x$y\nplain:secret\nnohash\n:x\nslow:$2y$31$abcdefghijklmnopqrstuuabcdefghijklmnopqrstuuabcdefghijklmno\n",
             file(&[("ann", "a")])
         );
         assert_eq!(parse(content.as_bytes()).into_keys().collect::<Vec<_>>(), ["ann"]);

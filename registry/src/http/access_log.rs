@@ -90,7 +90,7 @@ impl Exchange {
 impl Drop for Exchange {
     fn drop(&mut self) {
         let (took, received) = (self.began.elapsed(), self.received.load(Ordering::Relaxed));
-        let labels = RequestLabels { route: self.route, method: self.method, status: class(self.status) };
+        let labels = RequestLabels { route: self.route, method: self.method, status: self.status.as_u16().into() };
         self.metrics.ended(&labels, took, received, self.sent);
         macro_rules! line {
             ($level:ident) => {
@@ -123,16 +123,6 @@ fn method_label(method: &Method) -> &'static str {
         .into_iter()
         .find(|name| method == name)
         .unwrap_or("other")
-}
-
-fn class(status: StatusCode) -> &'static str {
-    match status.as_u16() / 100 {
-        1 => "1xx",
-        2 => "2xx",
-        3 => "3xx",
-        4 => "4xx",
-        _ => "5xx",
-    }
 }
 
 struct Received {

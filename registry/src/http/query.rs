@@ -49,7 +49,7 @@ impl Query {
             }
             Some(n) => {
                 return Err(ApiError::bad_request(
-                    "PAGINATION_NUMBER_INVALID",
+                    "UNSUPPORTED",
                     format!("n={n:?} is no number"),
                 )
                 .detail("ask for a page with n=100, or leave n out"));

@@ -57,8 +57,7 @@ pub(super) enum InvalidRoute {
 impl Route {
     /// Reads the path of a request, still percent-encoded.
     pub(super) fn parse(path: &str) -> Result<Self, InvalidRoute> {
-        let path = percent_decode(path).ok_or(InvalidRoute::Encoding)?;
-        match path.as_ref() {
+        match path {
             "/healthz" => return Ok(Self::Live),
             "/readyz" => return Ok(Self::Ready),
             "/metrics" => return Ok(Self::Metrics),
@@ -67,8 +66,9 @@ impl Route {
             "/v2/_catalog" => return Ok(Self::Catalog),
             _ => {}
         }
-        let segments: Vec<&str> =
-            path.strip_prefix("/v2/").ok_or(InvalidRoute::Unknown)?.split('/').collect();
+        let segments = path.strip_prefix("/v2/").ok_or(InvalidRoute::Unknown)?.split('/').map(percent_decode);
+        let segments: Vec<_> = segments.collect::<Option<_>>().ok_or(InvalidRoute::Encoding)?;
+        let segments: Vec<&str> = segments.iter().map(AsRef::as_ref).collect();
         match segments.as_slice() {
             [name @ .., "blobs", "uploads"] | [name @ .., "blobs", "uploads", ""] => {
                 Ok(Self::Uploads(repository(name)?))
@@ -201,6 +201,8 @@ mod tests {
     #[case("/v2/a/blobs/latest", "bad digest")]
     #[case("/v2/a/manifests/sha256:1", "bad digest")]
     #[case("/v2/a/manifests/.x", "bad tag")]
+    #[case("/v2/a/manifests/b%2Fc", "bad tag")]
+    #[case("/v2/a/referrers/..%2F..", "bad digest")]
     #[case("/v2/a/manifests/", "bad tag")]
     #[case("/v2/A/manifests/x", "bad name")]
     #[case("/v2/a//manifests/x", "bad name")]
