@@ -27,6 +27,8 @@ enum Command {
     Serve(Serve),
     /// Ask a running registry to apply its lifecycle rules, and print what it removes.
     Prune(Prune),
+    /// Bring images from one registry to another, once.
+    Replicate(Replicate),
 }
 
 #[derive(Debug, Args)]
@@ -85,6 +87,13 @@ struct Prune {
     dry_run: bool,
 }
 
+#[derive(Debug, Args)]
+struct Replicate {
+    /// What to bring from where to where.
+    #[arg(long, env = "BERTH_CONFIG")]
+    config: PathBuf,
+}
+
 /// Does what the command line says.
 pub fn run() -> ExitCode {
     let cli = Cli::parse();
@@ -96,6 +105,9 @@ pub fn run() -> ExitCode {
         Command::Serve(flags) => {
             log_as_json();
             runtime.block_on(run_serve(flags))
+        }
+        Command::Replicate(flags) => {
+            runtime.block_on(crate::replicate::replicate(&flags.config)).map_err(Into::into)
         }
         Command::Prune(flags) => runtime
             .block_on(client::prune(PruneArguments {

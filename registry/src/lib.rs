@@ -10,6 +10,7 @@ pub mod jobs;
 pub mod metrics;
 pub mod readiness;
 pub mod reload;
+pub mod replicate;
 pub mod serve;
 pub mod server;
 pub mod settings;

@@ -87,8 +87,9 @@ impl Client {
         Ok(referrers)
     }
 
-    /// Referrers that clients keep in the index under the fallback tag ("Referrers Tag Schema"); none without it.
-    async fn tagged_referrers(
+    /// Referrers that clients keep in the index under the fallback tag ("Referrers Tag Schema"), at most `bound`; none
+    /// without it.
+    pub async fn tagged_referrers(
         &self,
         repository: &RepositoryName,
         digest: &Digest,
