@@ -6,19 +6,24 @@ pub mod certs;
 pub mod cli;
 pub mod context;
 pub mod controllers;
+mod definitions;
 mod error;
 pub mod events;
 pub mod field_managers;
 mod health;
+pub mod image_policy;
 mod leader;
 pub mod log;
 pub mod metrics;
+pub mod registry;
+pub mod replication;
 pub mod runner;
 pub mod scope;
 mod servers;
 pub mod stores;
 mod token_review;
 mod uninstall;
+pub mod webhook;
 
 pub use context::Context;
 pub use error::OperatorError;
@@ -30,14 +35,17 @@ use tokio_util::sync::CancellationToken;
 pub async fn run(cli: cli::Cli) -> Result<(), OperatorError> {
     let client = kube::Client::try_default().await?;
     match cli.command {
-        cli::Command::Uninstall => uninstall::run(&client).await,
+        cli::Command::Uninstall { namespace } => uninstall::run(&client, &namespace).await,
         cli::Command::Run(settings) => {
             let stop = stop_on_signal()?;
+            definitions::check(&client).await;
             let (context, stores) = Context::new(client, settings);
-            tokio::select! {
-                result = servers::run(context.clone(), stores, stop.clone()) => result,
-                result = leader::run(&context, stop) => result,
-            }
+            // Both end when told to; the servers last, because requests still arrive for a while.
+            tokio::try_join!(
+                servers::run(context.clone(), stores, stop.clone()),
+                leader::run(&context, stop)
+            )?;
+            Ok(())
         }
     }
 }

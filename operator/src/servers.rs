@@ -2,9 +2,9 @@
 
 use tokio_util::sync::CancellationToken;
 
-use crate::{Context, OperatorError, health, stores};
+use crate::{Context, OperatorError, health, stores, webhook};
 
-/// Runs until one of them fails. A replica that was told to end is ended by [`crate::leader::run`].
+/// Runs until one of them fails, or until the webhook has drained because `stop` was cancelled.
 pub(crate) async fn run(
     context: Context,
     writers: stores::Writers,
@@ -12,6 +12,7 @@ pub(crate) async fn run(
 ) -> Result<(), OperatorError> {
     tokio::select! {
         () = stores::run(&context.client, &context.settings.namespace, writers) => Err(OperatorError::Ended("a watch")),
-        result = health::serve(&context, stop) => result,
+        result = health::serve(&context, stop.clone()) => result,
+        result = webhook::run(context.clone(), stop) => result,
     }
 }

@@ -1,6 +1,8 @@
 //! Replication without I/O: what a policy asks of the worker, when a pass is due, and what its end means.
 //! The controller observes Jobs, asks here, and acts; one pass is one Job, never two at once.
 
+pub mod pass;
+
 use std::{path::PathBuf, time::Duration};
 
 use berth_crds::{
@@ -14,6 +16,8 @@ use berth_registry_core::{
     job::ReplicationReport,
 };
 use jiff::Timestamp;
+
+use crate::registry::endpoint;
 
 /// Where the worker's files are mounted.
 pub const MOUNT: &str = "/etc/berth";
@@ -73,11 +77,6 @@ pub struct Plan {
     pub config: ReplicateConfig,
 }
 
-/// The host that a Registry answers on, without a scheme: `NAME.NAMESPACE.svc.cluster.local`.
-pub fn endpoint_host(namespace: &str, registry: &str) -> String {
-    format!("{registry}.{namespace}.svc.cluster.local")
-}
-
 impl Plan {
     /// Reads the spec of a policy in `namespace`. What the schema refuses is refused here again, because an object
     /// can be older than the schema.
@@ -128,7 +127,7 @@ fn location(namespace: &str, side: &str, location: &Location) -> Result<(Side, R
         (Some(registry), None) => Ok((
             Side::Registry(registry.clone()),
             Remote {
-                url: format!("https://{}", endpoint_host(namespace, registry)),
+                url: endpoint(namespace, registry),
                 ca_file: Some(file("ca").join("ca.crt")),
                 token_file: Some(file("token").join("token")),
                 basic_dir: None,

@@ -10,7 +10,8 @@ fn plan_of(spec: Value) -> Result<Plan, InvalidField> {
 }
 
 fn plan(trigger: Value) -> Plan {
-    plan_of(json!({"source": {"registry": "a"}, "destination": {"registry": "b"}, "trigger": trigger})).unwrap()
+    plan_of(json!({"source": {"registry": "a"}, "destination": {"registry": "b"}, "trigger": trigger}))
+        .unwrap()
 }
 
 fn at(second: i64) -> Timestamp {
@@ -132,7 +133,13 @@ fn numbers_and_failures_go_on() {
 }))]
 #[case::anonymous(json!({"source": {"url": "http://r:5000"}, "destination": {"registry": "b"}}))]
 fn plans(#[case] spec: Value) {
-    let name = if spec["select"].is_array() { "everything" } else if spec["source"]["url"].is_null() { "registries" } else { "anonymous" };
+    let name = if spec["select"].is_array() {
+        "everything"
+    } else if spec["source"]["url"].is_null() {
+        "registries"
+    } else {
+        "anonymous"
+    };
     insta::assert_yaml_snapshot!(format!("plan_{name}"), plan_of(spec).unwrap().config);
 }
 

@@ -1,0 +1,114 @@
+//! The image policy controller: keeps the webhook configuration in step with the set of ImagePolicies, and says in each
+//! policy's status whether it is in force. One loop over the whole set instead of one reconciliation an object: a
+//! deletion needs no finalizer that way, and the configuration is written once however many policies change.
+
+mod apply;
+mod build;
+mod fetch;
+pub mod keys;
+mod status;
+pub mod validate;
+
+use std::{sync::Arc, time::Duration};
+
+use berth_operator_core::webhook_configuration::{self, Installation};
+use futures::StreamExt;
+use k8s_openapi::api::admissionregistration::v1::ValidatingWebhookConfiguration;
+use kube::{
+    Api,
+    api::PartialObjectMeta,
+    runtime::{WatchStreamExt, watcher},
+};
+use tokio::time::sleep;
+
+use crate::{Context, metrics::Reconciliation};
+
+pub use keys::Keys;
+
+const NAME: &str = "image-policy";
+
+/// Changes that come together are answered together.
+const SETTLE: Duration = Duration::from_millis(100);
+
+/// The world is looked at again, should a watch have missed something.
+const EACH: Duration = Duration::from_secs(600);
+
+/// Bounds of the wait after a failure.
+const FIRST_RETRY: Duration = Duration::from_secs(1);
+const LAST_RETRY: Duration = Duration::from_secs(60);
+
+/// Runs until it is dropped.
+pub async fn run(context: Context) {
+    let keys = Arc::new(Keys::new(context.client.clone(), context.scope.clone()));
+    tokio::select! {
+        () = keys.follow() => tracing::error!("the watches of Secrets ended"),
+        () = reconcile_forever(&context, &keys) => {}
+    }
+}
+
+async fn reconcile_forever(context: &Context, keys: &Keys) {
+    let mut policies = context.stores.changed.clone();
+    let mut bundle = context.bundle.clone();
+    let mut secrets = keys.changes();
+    let configurations: Api<PartialObjectMeta<ValidatingWebhookConfiguration>> =
+        Api::all(context.client.clone());
+    let only_ours =
+        watcher::Config::default().fields(&format!("metadata.name={}", webhook_configuration::NAME));
+    let touched = watcher(configurations, only_ours).default_backoff().touched_objects();
+    let mut touched = std::pin::pin!(touched);
+    let mut retry = FIRST_RETRY;
+    loop {
+        policies.mark_unchanged();
+        bundle.mark_unchanged();
+        secrets.mark_unchanged();
+        let pause = match observed(context, keys).await {
+            Ok(()) => {
+                retry = FIRST_RETRY;
+                EACH
+            }
+            Err(error) => {
+                tracing::warn!(controller = NAME, %error, "reconciliation failed");
+                let pause = retry;
+                retry = (retry * 2).min(LAST_RETRY);
+                pause
+            }
+        };
+        tokio::select! {
+            _ = policies.changed() => {}
+            _ = bundle.changed() => {}
+            _ = secrets.changed() => {}
+            _ = touched.next() => {}
+            () = sleep(pause) => {}
+        }
+        sleep(SETTLE).await;
+    }
+}
+
+async fn observed(context: &Context, keys: &Keys) -> Result<(), kube::Error> {
+    let result = reconcile(context, keys).await;
+    let outcome = if result.is_ok() { "ok" } else { "ApiServerFailed" };
+    let labels = Reconciliation { controller: NAME.to_owned(), outcome: outcome.to_owned() };
+    context.metrics.reconciliations.get_or_create(&labels).inc();
+    result
+}
+
+async fn reconcile(context: &Context, keys: &Keys) -> Result<(), kube::Error> {
+    let Some(world) = fetch::fetch(context).await? else { return Ok(()) };
+    let installation = Installation {
+        namespace: context.settings.namespace.clone(),
+        ca_bundle: world.bundle.as_pem().as_bytes().to_vec(),
+    };
+    let configuration = build::configuration(&installation, &world.policies);
+    let applied = apply::configuration(context, world.configuration.as_ref(), &configuration).await;
+    let mut failure = None;
+    for guarded in world.policies.values() {
+        // What does not parse has no status that could be read, so none is written.
+        let Ok(policy) = &guarded.0 else { continue };
+        let rules = validate::rules(guarded, keys).await;
+        let state = status::state(policy, &rules, applied.as_ref().err());
+        if let Err(error) = status::write(context, policy, &state).await {
+            failure = Some(error);
+        }
+    }
+    applied.and(failure.map_or(Ok(()), Err))
+}

@@ -1,0 +1,151 @@
+//! Fifth verb: says in the policy's own status whether it is in force, and if not, what to do. Written only when it
+//! changes.
+
+use berth_crds::{
+    ImagePolicy, ImagePolicyStatus,
+    image_policy::{Mode, Scope},
+};
+use berth_operator_core::{
+    conditions::State,
+    image_policy::{InvalidPolicy, Rules},
+};
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::{
+    Api, ResourceExt,
+    api::{Patch, PatchParams},
+    core::DeserializeGuard,
+    runtime::events::EventType,
+};
+use serde_json::json;
+
+use crate::{Context, events, field_managers};
+
+/// What became of a policy. `applied` is the error of the webhook configuration, if it could not be written.
+pub(super) fn state(policy: &ImagePolicy, rules: &Rules, applied: Option<&kube::Error>) -> State {
+    let mode = &policy.spec.mode;
+    match (&rules.policy, applied) {
+        (Err(error), _) => {
+            let meanwhile = match mode {
+                Mode::Enforce => "until then every image that this policy governs is refused",
+                Mode::Warn => "until then every image that this policy governs is warned of",
+            };
+            let (reason, message) = (error.reason().to_owned(), format!("{error}; {meanwhile}"));
+            match error {
+                // The API server failed, nobody else.
+                InvalidPolicy::SecretUnreadable { .. } => State::Progressing { reason, message },
+                _ => State::Stalled { reason, message },
+            }
+        }
+        (Ok(_), Some(error)) => State::Progressing {
+            reason: "WebhookNotConfigured".to_owned(),
+            message: format!("the webhook configuration could not be written: {error}"),
+        },
+        (Ok(_), None) => {
+            let (reason, verb) = match mode {
+                Mode::Enforce => ("Enforcing", "are refused"),
+                Mode::Warn => ("Warning", "are warned of"),
+            };
+            let images = policy.spec.images.join(", ");
+            State::Ready { reason, message: format!("images {images} that do not hold {verb}") }
+        }
+    }
+}
+
+/// The status that says so.
+fn desired(policy: &ImagePolicy, state: &State, operator_namespace: &str, now: &Time) -> ImagePolicyStatus {
+    let cluster = policy.metadata.namespace.as_deref() == Some(operator_namespace);
+    let before = policy.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+    ImagePolicyStatus {
+        observed_generation: policy.metadata.generation,
+        conditions: state.conditions(policy.metadata.generation, before, now),
+        scope: Some(if cluster { Scope::Cluster } else { Scope::Namespace }),
+    }
+}
+
+/// Writes the status if it differs from the one that the policy has.
+pub(super) async fn write(context: &Context, policy: &ImagePolicy, state: &State) -> Result<(), kube::Error> {
+    let status = desired(policy, state, &context.settings.namespace, &Time(Timestamp::now()));
+    if policy.status.as_ref() == Some(&status) {
+        return Ok(());
+    }
+    let (namespace, name) = (policy.namespace().unwrap_or_default(), policy.name_any());
+    let patch = json!({"apiVersion": "berth.dev/v1alpha1", "kind": "ImagePolicy", "status": status});
+    let parameters = PatchParams::apply(field_managers::STATUS).force();
+    let api = Api::<DeserializeGuard<ImagePolicy>>::namespaced(context.client.clone(), &namespace);
+    match api.patch_status(&name, &parameters, &Patch::Apply(patch)).await {
+        // Deleted meanwhile: nothing left to say.
+        Err(kube::Error::Api(status)) if status.is_not_found() => return Ok(()),
+        answer => answer?,
+    };
+    let before =
+        policy.status.as_ref().and_then(|status| berth_operator_core::conditions::ready(&status.conditions));
+    if before.map(|condition| condition.reason.as_str()) != Some(state.reason()) {
+        let type_ = if matches!(state, State::Ready { .. }) { EventType::Normal } else { EventType::Warning };
+        events::publish(context, policy, type_, state.reason(), state.message()).await;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use berth_operator_core::image_policy::KeySecret;
+    use rstest::rstest;
+
+    fn policy(mode: &str) -> ImagePolicy {
+        serde_json::from_value(json!({
+            "apiVersion": "berth.dev/v1alpha1", "kind": "ImagePolicy",
+            "metadata": {"name": "signed", "namespace": "team-a", "generation": 3},
+            "spec": {"mode": mode, "images": ["r.io/**"], "require": [{"signature": {"authorities": [{"name": "a", "key": {"secretName": "cosign"}}]}}]},
+        }))
+        .unwrap()
+    }
+
+    const KEY: &str = "-----BEGIN PUBLIC KEY-----
+MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEVBiFo/TiNcGHDnMC5qcTrn2s8zZ0
+cJQ2C9XkKAyPvZXIivQxaTPRXQAodApL2oI/Vo+bK979KcWrzEn/f0B/bg==
+-----END PUBLIC KEY-----
+";
+
+    fn rules(policy: &ImagePolicy, secret: KeySecret) -> Rules {
+        Rules::new(&policy.spec, &[("cosign".to_owned(), secret)].into())
+    }
+
+    #[rstest]
+    #[case::enforced("Enforce", KeySecret::Found(Some(KEY.into())), false, "Enforcing")]
+    #[case::warned("Warn", KeySecret::Found(Some(KEY.into())), false, "Warning")]
+    #[case::not_applied("Enforce", KeySecret::Found(Some(KEY.into())), true, "WebhookNotConfigured")]
+    #[case::no_secret("Enforce", KeySecret::NotFound, false, "SecretNotFound")]
+    #[case::no_key("Enforce", KeySecret::Found(None), false, "KeyInvalid")]
+    #[case::nonsense("Warn", KeySecret::Found(Some(b"x".to_vec())), false, "KeyInvalid")]
+    #[case::elsewhere("Enforce", KeySecret::NotManaged, false, "NamespaceNotManaged")]
+    #[case::unreadable("Enforce", KeySecret::Unreadable("timed out".into()), false, "SecretUnreadable")]
+    fn states(#[case] mode: &str, #[case] secret: KeySecret, #[case] failed: bool, #[case] reason: &str) {
+        let policy = policy(mode);
+        let error = failed.then_some(kube::Error::LinesCodecMaxLineLengthExceeded);
+        let state = state(&policy, &rules(&policy, secret), error.as_ref());
+        assert_eq!(state.reason(), reason);
+        insta::assert_snapshot!(format!("state_{mode}_{reason}"), state.message());
+    }
+
+    /// A second look writes nothing.
+    #[test]
+    fn an_unchanged_state_is_an_unchanged_status() {
+        let mut policy = policy("Enforce");
+        let state = State::Ready { reason: "Enforcing", message: "m".into() };
+        let at = |second: i64| Time(Timestamp::from_second(second).unwrap());
+        let first = desired(&policy, &state, "berth-system", &at(1));
+        policy.status = Some(first.clone());
+        assert_eq!(desired(&policy, &state, "berth-system", &at(2)), first);
+    }
+
+    #[rstest]
+    #[case("team-a", Scope::Cluster)]
+    #[case("berth-system", Scope::Namespace)]
+    fn the_scope_follows_the_namespace(#[case] operator: &str, #[case] scope: Scope) {
+        let state = State::Ready { reason: "Enforcing", message: String::new() };
+        let status = desired(&policy("Enforce"), &state, operator, &Time(Timestamp::UNIX_EPOCH));
+        assert_eq!((status.scope, status.observed_generation), (Some(scope), Some(3)));
+    }
+}

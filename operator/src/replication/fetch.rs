@@ -1,0 +1,76 @@
+//! First verb: what there is of a policy's world: its Jobs with what their Pods said last, the Registries and the Secrets
+//! that it names.
+
+use std::collections::BTreeMap;
+
+use berth_crds::ReplicationPolicy;
+use berth_operator_core::{
+    objects::Owner,
+    replication::{Pass, Plan, Side, pass},
+};
+use k8s_openapi::api::{
+    batch::v1::Job,
+    core::v1::{Pod, Secret},
+};
+use kube::{Api, ResourceExt, api::ListParams};
+
+use crate::Context;
+
+/// What there is.
+pub(super) struct World {
+    /// The policy's passes, in no order.
+    pub(super) passes: Vec<Pass>,
+    /// Which keys the Secrets of the plan have; `None` for a Secret that is not there.
+    pub(super) secrets: BTreeMap<String, Option<Vec<String>>>,
+    /// Which of the plan's Registries exist.
+    pub(super) registries: BTreeMap<String, bool>,
+}
+
+/// Reads it all.
+pub(super) async fn fetch(
+    context: &Context,
+    owner: &Owner,
+    policy: &ReplicationPolicy,
+    plan: &Plan,
+) -> Result<World, kube::Error> {
+    let namespace = &owner.namespace;
+    let mut world = World {
+        passes: passes(context, owner, &policy.name_any()).await?,
+        secrets: BTreeMap::new(),
+        registries: BTreeMap::new(),
+    };
+    let secrets = Api::<Secret>::namespaced(context.client.clone(), namespace);
+    for side in [&plan.source, &plan.destination] {
+        match side {
+            Side::Registry(name) => {
+                world.registries.insert(name.clone(), context.stores.registry(namespace, name).is_some());
+            }
+            Side::Url { credentials, ca } => {
+                for name in [credentials, ca].into_iter().flatten() {
+                    let secret = secrets.get_opt(name).await?;
+                    let keys = secret.map(|secret| secret.data.unwrap_or_default().into_keys().collect());
+                    world.secrets.insert(name.clone(), keys);
+                }
+            }
+        }
+    }
+    Ok(world)
+}
+
+async fn passes(context: &Context, owner: &Owner, policy: &str) -> Result<Vec<Pass>, kube::Error> {
+    let ours = ListParams::default().labels(&owner.selector());
+    let jobs = Api::<Job>::namespaced(context.client.clone(), &owner.namespace).list(&ours).await?;
+    let pods = Api::<Pod>::namespaced(context.client.clone(), &owner.namespace).list(&ours).await?;
+    let said = pods.items.iter().filter_map(last_words).collect::<BTreeMap<_, _>>();
+    let read = |job: &Job| pass::pass(policy, job, said.get(job.name_any().as_str()).copied());
+    Ok(jobs.items.iter().filter_map(read).collect())
+}
+
+/// The Job that a Pod belongs to, and its termination message.
+fn last_words(pod: &Pod) -> Option<(&str, &str)> {
+    let job = pod.metadata.labels.as_ref()?.get("batch.kubernetes.io/job-name")?;
+    let containers = pod.status.as_ref()?.container_statuses.as_ref()?;
+    let worker = containers.iter().find(|container| container.name == pass::CONTAINER)?;
+    let message = worker.state.as_ref()?.terminated.as_ref()?.message.as_ref()?;
+    Some((job, message))
+}

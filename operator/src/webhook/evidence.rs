@@ -1,0 +1,161 @@
+//! From an image to a finding: where its registry is, what that registry has to show, and what a policy says to it.
+//! Nothing is remembered between reviews but connections and tokens: each verdict rests on evidence fetched for it.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use berth_client::{
+    Client, ClientError, Credentials, Endpoint, Reach,
+    evidence::{fetch_evidence, resolve},
+};
+use berth_operator_core::admission::Finding;
+use berth_registry_core::{Digest, ImageReference};
+use berth_trust::{Bounds, Facts, Policy, Verdict};
+use tokio::sync::watch;
+
+use crate::{certs::Bundle, stores::Stores, webhook::tokens::Tokens};
+
+/// Why no registry can be asked about an image.
+#[derive(Debug, thiserror::Error)]
+pub enum NoRegistry {
+    /// Evidence comes from Registries of this cluster only.
+    #[error("{0} is no Registry of this cluster, and signatures are looked up in those only")]
+    NotOurs(String),
+    /// A tenant's policy must not make the operator call another tenant's registry.
+    #[error(
+        "{host} belongs to the namespace {owner}: a policy of the namespace {policy} may ask the Registries of its own \
+         namespace only; a policy in the operator's namespace may ask all"
+    )]
+    OtherNamespace {
+        /// As the image names it.
+        host: String,
+        /// Namespace of the Registry.
+        owner: String,
+        /// Namespace of the policy.
+        policy: String,
+    },
+    /// There is nothing yet to trust the Registry by.
+    #[error("Berth's certificate authority is not there yet")]
+    NoAuthority,
+    /// The client could not be made.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+}
+
+impl NoRegistry {
+    /// Stable name.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::NotOurs(_) => "NotARegistry",
+            Self::OtherNamespace { .. } => "OtherNamespace",
+            Self::NoAuthority => "NoAuthority",
+            Self::Client(error) => error.reason(),
+        }
+    }
+}
+
+/// Finds the registry behind a host.
+pub trait Directory: Send + Sync {
+    /// A client of the registry at `host`, as far as a policy of `namespace` may use it.
+    fn client(&self, namespace: &str, host: &str) -> Result<Client, NoRegistry>;
+}
+
+/// The Registries of this cluster, called in the operator's own name.
+pub struct Registries {
+    stores: Stores,
+    bundle: watch::Receiver<Option<Bundle>>,
+    tokens: Tokens,
+    operator_namespace: String,
+    clients: Mutex<HashMap<String, (Bundle, Client)>>,
+}
+
+impl Registries {
+    /// All Registries that `stores` knows.
+    pub fn new(
+        stores: Stores,
+        bundle: watch::Receiver<Option<Bundle>>,
+        tokens: Tokens,
+        operator_namespace: &str,
+    ) -> Self {
+        let (operator_namespace, clients) = (operator_namespace.to_owned(), Mutex::default());
+        Self { stores, bundle, tokens, operator_namespace, clients }
+    }
+}
+
+/// Name and namespace from `NAME.NAMESPACE.svc.cluster.local`; both are DNS labels.
+fn registry_of(host: &str) -> Option<(&str, &str)> {
+    let (name, namespace) = host.strip_suffix(".svc.cluster.local")?.split_once('.')?;
+    (!name.is_empty() && !namespace.is_empty() && !namespace.contains('.')).then_some((name, namespace))
+}
+
+impl Directory for Registries {
+    fn client(&self, namespace: &str, host: &str) -> Result<Client, NoRegistry> {
+        let not_ours = || NoRegistry::NotOurs(host.to_owned());
+        let (name, owner) = registry_of(host).ok_or_else(not_ours)?;
+        if namespace != owner && namespace != self.operator_namespace {
+            let (host, owner, policy) = (host.to_owned(), owner.to_owned(), namespace.to_owned());
+            return Err(NoRegistry::OtherNamespace { host, owner, policy });
+        }
+        self.stores.registry(owner, name).ok_or_else(not_ours)?;
+        let bundle = self.bundle.borrow().clone().ok_or(NoRegistry::NoAuthority)?;
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, client)) = clients.get(host).filter(|(trusted, _)| *trusted == bundle) {
+            return Ok(client.clone());
+        }
+        let url = format!("https://{host}");
+        let client = Client::new(Endpoint {
+            credentials: Credentials::TokenFrom(self.tokens.source(&url)),
+            ca_pem: bundle.as_pem().as_bytes().to_vec(),
+            public_roots: false,
+            reach: Reach::HostOnly,
+            connect_timeout: Duration::from_secs(3),
+            retries: 1,
+            ..Endpoint::new(url)
+        })?;
+        clients.insert(host.to_owned(), (bundle, client.clone()));
+        Ok(client)
+    }
+}
+
+/// Looks at one image: its tag is resolved once, and all that follows is about that digest.
+pub async fn examine(client: &Client, image: &ImageReference, policy: &Policy) -> Finding {
+    match resolve(client, image).await {
+        Ok(digest) => Finding { verdict: judge(client, image, &digest, policy).await, digest: Some(digest) },
+        Err(ClientError::NotFound { .. }) => Finding { verdict: Verdict::image_not_found(), digest: None },
+        Err(error) => Finding::uncheckable(error.reason(), error),
+    }
+}
+
+async fn judge(client: &Client, image: &ImageReference, digest: &Digest, policy: &Policy) -> Verdict {
+    let bounds = Bounds::default();
+    let evidence = match fetch_evidence(client, &image.repository, digest, &bounds).await {
+        Ok(evidence) => evidence,
+        Err(error) => {
+            return Verdict::CouldNotCheck { reason: error.reason().to_owned(), message: error.to_string() };
+        }
+    };
+    Facts::establish(&evidence, policy.keys(), &bounds)
+        .map_or_else(Verdict::from, |facts| policy.verdict(&facts))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case("registry.team-a.svc.cluster.local", Some(("registry", "team-a")))]
+    #[case("registry.team-a.svc", None)]
+    #[case("registry.svc.cluster.local", None)]
+    #[case(".team-a.svc.cluster.local", None)]
+    #[case("a.b.team-a.svc.cluster.local", None)]
+    #[case("registry.team-a.svc.cluster.local:5000", None)]
+    #[case("registry.team-a.svc.cluster.local.evil.io", None)]
+    #[case("docker.io", None)]
+    fn hosts_of_registries(#[case] host: &str, #[case] expected: Option<(&str, &str)>) {
+        assert_eq!(registry_of(host), expected);
+    }
+}

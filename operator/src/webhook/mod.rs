@@ -1,0 +1,107 @@
+//! The webhook server, on every replica: `/admit/NAMESPACE/NAME` for the API server, `/events` for registries, and
+//! `/healthz`, `/readyz`. It needs no lease: what it knows comes from watches, and it writes nothing but one time stamp.
+
+mod admit;
+pub mod events;
+pub mod evidence;
+pub mod server;
+pub mod tokens;
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    Router,
+    extract::{DefaultBodyLimit, State},
+    http::StatusCode,
+    routing::{get, post},
+};
+use kube::Client;
+use tokio::{net::TcpListener, sync::watch, time::sleep};
+use tokio_util::sync::CancellationToken;
+
+use crate::{Context, OperatorError, certs::serving, image_policy::Keys};
+
+pub use admit::{Admission, MAX_REVIEW};
+pub use events::MAX_EVENT;
+
+/// From the arrival of a review to its answer; the API server waits two seconds longer.
+const DEADLINE: Duration = Duration::from_secs(8);
+
+/// Between the moment when readiness fails and the one when no new connections are taken. Endpoints are withdrawn
+/// within it.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// Everything that is served. `ready` says why not, if not.
+pub fn router(
+    admission: Arc<Admission>,
+    client: Client,
+    ready: Arc<dyn Fn() -> Result<(), &'static str> + Send + Sync>,
+) -> Router {
+    let admit = Router::new()
+        .route("/admit/{namespace}/{name}", post(admit::admit))
+        .layer(DefaultBodyLimit::max(MAX_REVIEW))
+        .with_state(admission);
+    let events = Router::new()
+        .route("/events", post(events::take))
+        .layer(DefaultBodyLimit::max(MAX_EVENT))
+        .with_state(client);
+    let health = Router::new()
+        .route("/healthz", get(|| async { "ok" }))
+        .route("/readyz", get(readyz))
+        .with_state(ready);
+    admit.merge(events).merge(health)
+}
+
+type Ready = Arc<dyn Fn() -> Result<(), &'static str> + Send + Sync>;
+
+async fn readyz(State(ready): State<Ready>) -> (StatusCode, &'static str) {
+    match ready() {
+        Ok(()) => (StatusCode::OK, "ok"),
+        Err(why_not) => (StatusCode::SERVICE_UNAVAILABLE, why_not),
+    }
+}
+
+/// Serves until `stop` is cancelled, then drains and returns. Ends earlier only with an error.
+pub async fn run(context: Context, stop: CancellationToken) -> Result<(), OperatorError> {
+    // Whoever connects before everything is known would be refused for no fault of theirs.
+    context.stores.wait_until_filled().await;
+    let keys = Arc::new(Keys::new(context.client.clone(), context.scope.clone()));
+    let certificate = Arc::new(serving::ServingCertificate::default());
+    let (has_certificate, _) = watch::channel(false);
+    let settings = &context.settings;
+    let tokens = tokens::Tokens::new(context.client.clone(), &settings.namespace, &settings.service_account);
+    let directory = evidence::Registries::new(
+        context.stores.clone(),
+        context.bundle.clone(),
+        tokens,
+        &settings.namespace,
+    );
+    let admission = Arc::new(Admission {
+        policies: context.stores.image_policies.clone(),
+        keys: keys.clone(),
+        directory: Arc::new(directory),
+        deadline: DEADLINE,
+    });
+    let ready = {
+        let (stop, certificate) = (stop.clone(), certificate.clone());
+        Arc::new(move || match (stop.is_cancelled(), certificate.is_set()) {
+            (true, _) => Err("ending"),
+            (false, false) => Err("the certificate is not there yet"),
+            (false, true) => Ok(()),
+        })
+    };
+    let listener = TcpListener::bind(settings.webhook_listen).await?;
+    tracing::info!(address = %listener.local_addr()?, "webhook listens");
+    let router = router(admission, context.client.clone(), ready);
+    let drained = async {
+        stop.cancelled().await;
+        sleep(DRAIN).await;
+    };
+    tokio::select! {
+        result = server::serve(listener, certificate.clone(), router, drained) => Ok(result?),
+        () = keys.follow() => Err(OperatorError::Ended("the watch of Secrets")),
+        () = serving::follow(&context.client, &settings.namespace, &certificate, has_certificate) => {
+            Err(OperatorError::Ended("the watch of the webhook's certificate"))
+        }
+    }
+}
