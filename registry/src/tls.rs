@@ -29,6 +29,22 @@ pub enum TlsError {
     /// A file cannot be read.
     #[error("{0}: give readable PEM files with --tls-cert and --tls-key")]
     Unreadable(#[from] Unreadable),
+    /// The files do not hold a certificate and its key.
+    #[error("the certificate {} and its key {} cannot be used: {source}", files.cert.display(), files.key.display())]
+    Unusable {
+        /// Where they are.
+        files: TlsFiles,
+        /// Why not.
+        source: PairError,
+    },
+    /// The versions that are asked for do not exist.
+    #[error("TLS cannot be set up: {0}")]
+    Versions(#[from] rustls::Error),
+}
+
+/// Why a certificate and a key are no pair.
+#[derive(Debug, thiserror::Error)]
+pub enum PairError {
     /// A file is no PEM of the kind that it should be.
     #[error("the {0} is not readable PEM: {1}")]
     Pem(&'static str, rustls::pki_types::pem::Error),
@@ -36,8 +52,8 @@ pub enum TlsError {
     #[error("the certificate file holds no certificate")]
     Empty,
     /// Key and certificate do not belong together, or are of an unknown kind.
-    #[error("the certificate and its key cannot be used: {0}")]
-    Unusable(#[from] rustls::Error),
+    #[error(transparent)]
+    Mismatch(#[from] rustls::Error),
 }
 
 /// The certificate that is served, and the sessions that may be resumed under it.
@@ -94,8 +110,10 @@ impl StoresServerSessions for Current {
 
 /// Reads certificate and key, follows their changes, and builds the server's side of TLS.
 pub async fn server_config(files: &TlsFiles, metrics: Arc<Metrics>) -> Result<Arc<ServerConfig>, TlsError> {
-    let (mut files, contents) = Files::read(vec![files.cert.clone(), files.key.clone()]).await?;
-    let first = certified_key(&contents)?;
+    let paths = files.clone();
+    let (mut files, contents) = Files::read(vec![paths.cert.clone(), paths.key.clone()]).await?;
+    let unusable = move |source| TlsError::Unusable { files: paths.clone(), source };
+    let first = certified_key(&contents).map_err(&unusable)?;
     metrics.certificate_expires(expiry(&first));
     let current = Arc::new(Current(RwLock::new(Generation::new(first))));
     let mut config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
@@ -109,7 +127,7 @@ pub async fn server_config(files: &TlsFiles, metrics: Arc<Metrics>) -> Result<Ar
         loop {
             let contents = files.changed().await;
             let Some(current) = weak.upgrade() else { return };
-            match certified_key(&contents) {
+            match certified_key(&contents).map_err(&unusable) {
                 Ok(renewed) => {
                     metrics.certificate_expires(expiry(&renewed));
                     current.replace(renewed);
@@ -124,15 +142,15 @@ pub async fn server_config(files: &TlsFiles, metrics: Arc<Metrics>) -> Result<Ar
     Ok(Arc::new(config))
 }
 
-fn certified_key(contents: &[Vec<u8>]) -> Result<CertifiedKey, TlsError> {
-    let [cert, key] = contents else { return Err(TlsError::Empty) };
+fn certified_key(contents: &[Vec<u8>]) -> Result<CertifiedKey, PairError> {
+    let [cert, key] = contents else { return Err(PairError::Empty) };
     let chain = CertificateDer::pem_slice_iter(cert)
         .collect::<Result<Vec<_>, _>>()
-        .map_err(|error| TlsError::Pem("certificate", error))?;
+        .map_err(|error| PairError::Pem("certificate", error))?;
     if chain.is_empty() {
-        return Err(TlsError::Empty);
+        return Err(PairError::Empty);
     }
-    let key = PrivateKeyDer::from_pem_slice(key).map_err(|error| TlsError::Pem("key", error))?;
+    let key = PrivateKeyDer::from_pem_slice(key).map_err(|error| PairError::Pem("key", error))?;
     Ok(CertifiedKey::from_der(chain, key, &default_provider())?)
 }
 
@@ -157,9 +175,9 @@ mod tests {
         let ((cert, key), (_, other)) = (pair("a"), pair("b"));
         let load = |cert: &str, key: &str| certified_key(&[cert.into(), key.into()]);
         assert!(expiry(&load(&cert, &key).unwrap()) > Duration::ZERO);
-        assert!(matches!(load(&cert, &other), Err(TlsError::Unusable(_))));
-        assert!(matches!(load("", &key), Err(TlsError::Empty)));
-        assert!(matches!(load(&cert, ""), Err(TlsError::Pem("key", _))));
+        assert!(matches!(load(&cert, &other), Err(PairError::Mismatch(_))));
+        assert!(matches!(load("", &key), Err(PairError::Empty)));
+        assert!(matches!(load(&cert, ""), Err(PairError::Pem("key", _))));
     }
 
     #[tokio::test(start_paused = true)]
