@@ -11,6 +11,22 @@ use kube::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 
+/// Why children could not be written.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyError {
+    /// The API server refused, or could not be reached.
+    #[error(transparent)]
+    Api(#[from] kube::Error),
+    /// An object of that name belongs to somebody else; it is left as it is.
+    #[error("{kind} {name} exists and belongs to somebody else")]
+    NameTaken {
+        /// Kind of the object.
+        kind: String,
+        /// Its name.
+        name: String,
+    },
+}
+
 /// Writes the children of one owner.
 pub struct Applier<'a> {
     /// The cluster.
@@ -26,7 +42,7 @@ pub struct Applier<'a> {
 impl Applier<'_> {
     /// Brings the children of kind `K` to what is desired: applies those that differ, deletes those of this owner that
     /// are not desired. Children are told by the owner's label and by its uid.
-    pub async fn converge<K>(&self, desired: &[K]) -> Result<(), kube::Error>
+    pub async fn converge<K>(&self, desired: &[K]) -> Result<(), ApplyError>
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
             + Clone
@@ -38,9 +54,18 @@ impl Applier<'_> {
         let live = api.list(&ListParams::default().labels(&self.owner.selector())).await?.items;
         for object in desired {
             let name = object.name_any();
-            let found = live.iter().find(|live| live.name_any() == name);
-            if !found.is_some_and(|found| objects::is_as_desired(found, object)) {
-                self.apply(&api, &name, object).await?;
+            let ours =
+                |live: &&K| live.name_any() == name && objects::is_owned_by(live.meta(), &self.owner.uid);
+            match live.iter().find(ours) {
+                Some(found) if objects::is_as_desired(found, object) => {}
+                Some(_) => self.apply(&api, &name, object).await?,
+                // Not ours by label and owner: either it does not exist, or it is somebody else's.
+                None => match api.get_metadata_opt(&name).await? {
+                    Some(found) if !objects::is_owned_by(&found.metadata, &self.owner.uid) => {
+                        return Err(Self::taken::<K>(name));
+                    }
+                    _ => self.apply(&api, &name, object).await?,
+                },
             }
         }
         for orphan in live.iter().filter(|live| objects::is_owned_by(live.meta(), &self.owner.uid)) {
@@ -52,8 +77,9 @@ impl Applier<'_> {
         Ok(())
     }
 
-    /// Applies objects that outlive their owner, and never deletes one.
-    pub async fn keep<K>(&self, desired: &[K]) -> Result<(), kube::Error>
+    /// Applies objects that outlive their owner, and never deletes one. An object with the owner's label is taken over
+    /// from an earlier owner of the same name.
+    pub async fn keep<K>(&self, desired: &[K]) -> Result<(), ApplyError>
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
             + Clone
@@ -64,12 +90,19 @@ impl Applier<'_> {
         let api: Api<K> = Api::namespaced(self.client.clone(), &self.owner.namespace);
         for object in desired {
             let name = object.name_any();
-            let found = api.get_opt(&name).await?;
-            if !found.is_some_and(|found| objects::is_as_desired(&found, object)) {
-                self.apply(&api, &name, object).await?;
+            match api.get_opt(&name).await? {
+                Some(found) if found.labels().get(self.owner.label) != Some(&self.owner.name) => {
+                    return Err(Self::taken::<K>(name));
+                }
+                Some(found) if objects::is_as_desired(&found, object) => {}
+                _ => self.apply(&api, &name, object).await?,
             }
         }
         Ok(())
+    }
+
+    fn taken<K: Resource<DynamicType = ()>>(name: String) -> ApplyError {
+        ApplyError::NameTaken { kind: K::kind(&()).to_lowercase(), name }
     }
 
     async fn apply<K>(&self, api: &Api<K>, name: &str, object: &K) -> Result<(), kube::Error>

@@ -18,8 +18,12 @@ pub struct Cli {
 pub enum Command {
     /// Run the controllers (on the leader) and the admission webhook.
     Run(Settings),
-    /// Remove what would hinder the cluster once the operator is gone: its webhook configuration and cluster roles.
-    Uninstall,
+    /// Stop the operator and remove what would hinder the cluster once it is gone: its webhook configuration and roles.
+    Uninstall {
+        /// The operator's own namespace.
+        #[arg(long, env = "BERTH_NAMESPACE", default_value = "berth-system")]
+        namespace: String,
+    },
 }
 
 /// How the operator runs.

@@ -85,8 +85,7 @@ pub fn rules() -> Rules {
             // To read evidence from Registries as itself.
             named("", &["serviceaccounts/token"], &["create"], &["berth-operator"]),
             // Before the installation ends, the operator is stopped.
-            named("apps", &["deployments"], &["get", "patch"], &["berth-operator"]),
-            named("apps", &["deployments/scale"], &["get", "patch"], &["berth-operator"]),
+            named("apps", &["deployments/scale"], &["patch"], &["berth-operator"]),
             rule("", &["pods"], READ),
         ],
     }

@@ -86,11 +86,11 @@ async fn ensure_authority(secrets: &Api<Secret>, now: Timestamp) -> Result<Autho
 }
 
 /// The authority as it is in the cluster.
-pub async fn read_authority(context: &Context) -> Result<Authority, OperatorError> {
+pub async fn read_authority(context: &Context) -> Result<Result<Authority, CertificateError>, kube::Error> {
     let secrets: Api<Secret> = Api::namespaced(context.client.clone(), &context.settings.namespace);
     let secret = secrets.get_opt(AUTHORITY_SECRET).await?;
-    let missing = || CertificateError::Secret { secret: AUTHORITY_SECRET.to_owned(), key: "tls.crt" };
-    Ok(Authority::read(&secret.ok_or_else(missing)?)?)
+    let missing = CertificateError::Secret { secret: AUTHORITY_SECRET.to_owned(), key: "tls.crt" };
+    Ok(secret.ok_or(missing).and_then(|secret| Authority::read(&secret)))
 }
 
 /// Writes the Secret if it differs.

@@ -1,0 +1,139 @@
+//! The Registry controller: `fetch` the world, `validate` the spec against it, `build` the children, `apply` them,
+//! write the `status`. What is decided is pure and lives in `berth_operator_core::registry`.
+
+mod apply;
+mod build;
+mod fetch;
+mod probe;
+mod status;
+mod validate;
+mod watches;
+
+use std::{sync::Arc, time::Duration};
+
+use berth_crds::Registry;
+use berth_operator_core::registry::{Installation, RegistryError};
+use kube::runtime::controller::Action;
+
+use crate::{
+    Context,
+    apply::ApplyError,
+    certs::CertificateError,
+    runner::{self, Reason},
+    stores::Guarded,
+};
+
+/// Looked at again although nothing was seen to change: a net, should a watch have missed something.
+const NET: Duration = Duration::from_secs(30 * 60);
+/// While servers are not ready their reasons can change without an event.
+const UNREADY: Duration = Duration::from_secs(5);
+
+/// Why a reconciliation has to be tried again.
+#[derive(Debug, thiserror::Error)]
+pub enum ReconcileError {
+    /// The API server refused, or could not be reached.
+    #[error(transparent)]
+    Api(#[from] kube::Error),
+    /// A certificate could not be made or read.
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
+    /// The configuration could not be rendered.
+    #[error("the configuration cannot be rendered: {0}")]
+    Render(#[from] serde_yaml::Error),
+    /// The API server sent an object without a name, a namespace or a uid.
+    #[error("the object has no name, namespace or uid")]
+    Nameless,
+}
+
+impl Reason for ReconcileError {
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::Api(_) => "ApiFailed",
+            Self::Certificate(_) => "CertificateFailed",
+            Self::Render(_) => "RenderFailed",
+            Self::Nameless => "Nameless",
+        }
+    }
+}
+
+/// Runs until it is dropped.
+pub async fn run(context: Context) {
+    let controller = watches::controller(&context);
+    runner::run("registry", context, controller, reconcile).await;
+}
+
+/// The operator's side of every Registry.
+pub(crate) fn installation(context: &Context) -> Installation {
+    let settings = &context.settings;
+    Installation {
+        namespace: settings.namespace.clone(),
+        service_account: settings.service_account.clone(),
+        image: settings.registry_image.clone(),
+        pull_secrets: settings.image_pull_secrets.iter().filter(|name| !name.is_empty()).cloned().collect(),
+    }
+}
+
+async fn reconcile(object: Arc<Guarded<Registry>>, context: Context) -> Result<Action, ReconcileError> {
+    let registry = match &object.0 {
+        Ok(registry) if registry.metadata.deletion_timestamp.is_some() => return Ok(Action::await_change()),
+        Ok(registry) => registry,
+        Err(invalid) => {
+            status::write_unreadable(&context, invalid).await?;
+            return Ok(Action::requeue(NET));
+        }
+    };
+    match converge(registry, &context).await {
+        Ok(applied) => {
+            let ready = status::write(&context, registry, &applied).await?;
+            Ok(Action::requeue(if ready { applied.look_again().min(NET) } else { UNREADY }))
+        }
+        Err(Failure::Refused(error)) => {
+            status::write_refused(&context, registry, &error).await?;
+            Ok(Action::requeue(NET))
+        }
+        Err(Failure::Retry(error)) => Err(error),
+    }
+}
+
+/// How `converge` ends short.
+enum Failure {
+    /// Somebody has to do something; trying again is of no use.
+    Refused(RegistryError),
+    /// It is tried again.
+    Retry(ReconcileError),
+}
+
+impl From<ReconcileError> for Failure {
+    fn from(error: ReconcileError) -> Self {
+        Self::Retry(error)
+    }
+}
+
+impl From<RegistryError> for Failure {
+    fn from(error: RegistryError) -> Self {
+        Self::Refused(error)
+    }
+}
+
+impl From<ApplyError> for Failure {
+    fn from(error: ApplyError) -> Self {
+        match error {
+            ApplyError::Api(error) => Self::Retry(error.into()),
+            ApplyError::NameTaken { kind, name } => Self::Refused(RegistryError::NameTaken { kind, name }),
+        }
+    }
+}
+
+/// The first four verbs.
+async fn converge(registry: &Registry, context: &Context) -> Result<build::Applied, Failure> {
+    let owner = validate::owner(registry, context)?;
+    let fetched = fetch::fetch(context, registry, &owner).await.map_err(ReconcileError::from)?;
+    let valid = validate::validate(registry, owner, context, &fetched)?;
+    if valid.paused {
+        apply::suspend(context, &valid).await.map_err(ReconcileError::from)?;
+        return Ok(build::Applied::unchanged(valid));
+    }
+    let (children, applied) = build::build(context, valid, &fetched)?;
+    apply::apply(context, &applied.registry.owner, &children).await?;
+    Ok(applied)
+}

@@ -1,0 +1,177 @@
+//! Fifth verb, and the only writer of status: one patch when something changed, none when not, and an event when the
+//! state did.
+
+use berth_crds::{Registry, RegistryStatus};
+use berth_operator_core::{
+    conditions::{self, State},
+    objects::Owner,
+    registry::{
+        RegistryError, prune,
+        status::{self, Facts, Observed},
+    },
+};
+use jiff::Timestamp;
+use k8s_openapi::{
+    api::{apps::v1::Deployment, core::v1::Pod},
+    apimachinery::pkg::apis::meta::v1::{Condition, Time},
+};
+use kube::{
+    Api, Resource as _,
+    api::{ListParams, Patch, PatchParams},
+    core::{ApiResource, DeserializeGuard, DynamicObject, error_boundary::InvalidObject},
+    runtime::events::EventType,
+};
+use serde_json::json;
+
+use super::{ReconcileError, build::Applied, probe};
+use crate::{Context, events, field_managers, stores::Guarded};
+
+/// Writes the status of a Registry whose children were applied; tells whether it is ready.
+pub(super) async fn write(
+    context: &Context,
+    registry: &Registry,
+    applied: &Applied,
+) -> Result<bool, ReconcileError> {
+    let valid = &applied.registry;
+    let owner = &valid.owner;
+    let observed = observe(context, owner, valid.replicas).await?;
+    let state = status::state(valid.replicas, valid.paused, &observed);
+    let pods: Api<Pod> = Api::namespaced(context.client.clone(), &owner.namespace);
+    let lifecycle = if valid.lifecycle.is_some() {
+        let selected = ListParams::default().labels(&prune::pod_selector(owner));
+        prune::last_run(&pods.list(&selected).await?.items)
+    } else {
+        None
+    };
+    let facts =
+        Facts { certificate_until: applied.certificate.map(|validity| validity.not_after), lifecycle };
+    patch(context, registry, owner, &state, observed.deployment.as_ref(), facts).await?;
+    Ok(matches!(state, State::Ready { .. }))
+}
+
+/// Writes why a Registry cannot be built. What was built before stays and goes on serving.
+pub(super) async fn write_refused(
+    context: &Context,
+    registry: &Registry,
+    error: &RegistryError,
+) -> Result<(), ReconcileError> {
+    let owner = Owner::registry(registry).ok_or(ReconcileError::Nameless)?;
+    let deployment = if context.scope.contains(&owner.namespace) {
+        deployments(context, &owner).get_opt(&owner.name).await?
+    } else {
+        None
+    };
+    patch(context, registry, &owner, &status::refused(error), deployment.as_ref(), Facts::default()).await
+}
+
+/// Writes that an object cannot be read. The conditions in it cannot be read either, so they are made anew, unless the
+/// same was written for this generation already.
+pub(super) async fn write_unreadable(
+    context: &Context,
+    invalid: &InvalidObject,
+) -> Result<(), ReconcileError> {
+    let meta = &invalid.metadata;
+    let (Some(namespace), Some(name)) = (&meta.namespace, &meta.name) else {
+        return Err(ReconcileError::Nameless);
+    };
+    let error = RegistryError::ObjectInvalid { cause: invalid.error.chars().take(300).collect() };
+    let state = status::refused(&error);
+    let resource = ApiResource::erase::<Registry>(&());
+    let api: Api<DynamicObject> = Api::namespaced_with(context.client.clone(), namespace, &resource);
+    let object = api.get(name).await?;
+    let before = object.data.pointer("/status/conditions").cloned().unwrap_or_default();
+    let before: Vec<Condition> = serde_json::from_value(before).unwrap_or_default();
+    let conditions = state.conditions(meta.generation, &before, &Time(Timestamp::now()));
+    if conditions == before {
+        return Ok(());
+    }
+    let status =
+        RegistryStatus { observed_generation: meta.generation, conditions, ..RegistryStatus::default() };
+    apply(context, namespace, name, &status).await?;
+    let subject: Guarded<Registry> = DeserializeGuard(Err(invalid.clone()));
+    events::publish(context, &subject, EventType::Warning, error.reason(), &error.to_string()).await;
+    Ok(())
+}
+
+fn deployments(context: &Context, owner: &Owner) -> Api<Deployment> {
+    Api::namespaced(context.client.clone(), &owner.namespace)
+}
+
+/// Looks at the Deployment, and at the Pods only if it is not complete.
+async fn observe(context: &Context, owner: &Owner, replicas: i32) -> Result<Observed, kube::Error> {
+    let deployment = deployments(context, owner).get_opt(&owner.name).await?;
+    let without_pods = Observed { deployment, ..Observed::default() };
+    if matches!(status::state(replicas, false, &without_pods), State::Ready { .. }) {
+        return Ok(without_pods);
+    }
+    let selector = format!("{},app.kubernetes.io/component=server", owner.selector());
+    let pods: Api<Pod> = Api::namespaced(context.client.clone(), &owner.namespace);
+    let pods = pods.list(&ListParams::default().labels(&selector)).await?.items;
+    let bundle = context.bundle.borrow().clone();
+    let unready = match bundle {
+        Some(bundle) => probe::ask(owner, &pods, &bundle).await,
+        None => Vec::new(),
+    };
+    Ok(Observed { pods, unready, ..without_pods })
+}
+
+async fn patch(
+    context: &Context,
+    registry: &Registry,
+    owner: &Owner,
+    state: &State,
+    deployment: Option<&Deployment>,
+    facts: Facts,
+) -> Result<(), ReconcileError> {
+    let generation = registry.metadata.generation;
+    let render = |before: &RegistryStatus| {
+        let now = Time(Timestamp::now());
+        status::status(owner, generation, before, state, deployment, facts.clone(), &now)
+    };
+    let cached = registry.status.clone().unwrap_or_default();
+    if render(&cached) == cached {
+        return Ok(());
+    }
+    // What the watch has seen may be older than what was written last; the transition times must not jump.
+    let api: Api<Registry> = Api::namespaced(context.client.clone(), &owner.namespace);
+    let Some(current) = api.get_opt(&owner.name).await? else { return Ok(()) };
+    let before = current.status.unwrap_or_default();
+    let status = render(&before);
+    if status == before {
+        return Ok(());
+    }
+    apply(context, &owner.namespace, &owner.name, &status).await?;
+    let said = conditions::ready(&before.conditions).map(|ready| ready.reason.as_str());
+    if said != Some(state.reason()) {
+        tracing::info!(
+            namespace = owner.namespace,
+            name = owner.name,
+            reason = state.reason(),
+            state = state.message(),
+            "the state changed"
+        );
+        let type_ = match state {
+            State::Stalled { .. } => EventType::Warning,
+            State::Ready { .. } | State::Progressing { .. } => EventType::Normal,
+        };
+        events::publish(context, registry, type_, state.reason(), state.message()).await;
+    }
+    Ok(())
+}
+
+async fn apply(
+    context: &Context,
+    namespace: &str,
+    name: &str,
+    status: &RegistryStatus,
+) -> Result<(), kube::Error> {
+    let api: Api<Guarded<Registry>> = Api::namespaced(context.client.clone(), namespace);
+    let body = json!({
+        "apiVersion": Registry::api_version(&()),
+        "kind": Registry::kind(&()),
+        "metadata": {"name": name, "namespace": namespace},
+        "status": status,
+    });
+    let parameters = PatchParams::apply(field_managers::STATUS).force();
+    api.patch_status(name, &parameters, &Patch::Apply(body)).await.map(drop)
+}
