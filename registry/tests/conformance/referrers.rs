@@ -243,7 +243,7 @@ async fn none_of_another_repository(t: &Target) -> Outcome {
 async fn digests_that_are_none(t: &Target) -> Outcome {
     let repo = t.fresh();
     repo.push(&Manifest::image(), "v1").await?;
-    for digest in ["sha256:short", "v1", "sha256", "sha256:", "..%2F..", "%00", "sha256:%00"] {
+    for digest in ["sha256:short", "v1", "sha256", "sha256:", "%00", "sha256:%00"] {
         repo.referrers(digest).send().await?.refused(&[400], &["DIGEST_INVALID", "UNSUPPORTED"])?;
     }
     Ok(())

@@ -50,9 +50,10 @@ async fn metrics_count_requests() -> Test {
             "a metric of another family: {line}"
         );
     }
-    let counted =
-        text.lines().any(|line| line.contains("requests") && line.contains("201") && !line.ends_with(" 0"));
-    ensure!(counted, "no metric counts requests answered 201:\n{text}");
+    let counted = text
+        .lines()
+        .any(|line| line.contains("requests") && line.contains("\"PUT\"") && !line.ends_with(" 0"));
+    ensure!(counted, "no metric counts the pushes:\n{text}");
     ensure!(
         !text.contains("very-secret") && !text.contains(&repo.name),
         "metrics name a password or a repository"

@@ -11,7 +11,7 @@ use tokio::process::{Child, Command};
 use tokio::sync::watch;
 
 /// How long a condition may take before a test gives up. Generous: a loaded machine is no defect.
-pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A running child.
 pub(crate) struct Process {

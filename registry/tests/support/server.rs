@@ -2,13 +2,14 @@
 //! a test gives it, at a port that the system chooses.
 
 use std::path::Path;
+use std::time::Duration;
 
 use reqwest::Method;
 use serde_json::Value;
 use tokio::process::Command;
 
 use super::http::Target;
-use super::process::{Process, eventually};
+use super::process::{PATIENCE, Process};
 
 /// How to start a server. Nothing is inherited from the environment but what a test sets here.
 #[derive(Default, Clone)]
@@ -64,12 +65,18 @@ impl Options {
 
     /// Starts the process and waits until it says where it listens and that it is ready.
     pub(crate) async fn start(&self) -> Server {
-        let server = self.start_unready().await;
+        let mut server = self.start_unready().await;
         let target = server.target();
-        eventually("the server becomes ready", || async {
-            target.get("/readyz").await.is_ok_and(|reply| reply.status == 200)
-        })
-        .await;
+        let ready = async {
+            while !target.get("/readyz").await.is_ok_and(|reply| reply.status == 200) {
+                if server.process.ended() {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        let ready = tokio::time::timeout(PATIENCE, ready).await;
+        assert!(ready.is_ok() && !server.process.ended(), "never ready:\n{}", server.process.log());
         server
     }
 
