@@ -1,0 +1,57 @@
+//! An API server of a few lines: answers what a test has put down, remembers what was written.
+
+use std::{
+    collections::HashMap,
+    convert::Infallible,
+    sync::{Arc, Mutex},
+};
+
+use http::{Request, Response};
+use kube::client::Body;
+use serde_json::{Value, json};
+
+/// Clones share their content.
+#[derive(Clone, Default)]
+pub(crate) struct Cluster(Arc<Mutex<Content>>);
+
+#[derive(Default)]
+struct Content {
+    /// By method and path.
+    answers: HashMap<String, Value>,
+    /// Method, path and body of each write.
+    writes: Vec<(String, Value)>,
+}
+
+impl Cluster {
+    /// From now on `METHOD /path` is answered with this.
+    pub(crate) fn answer(&self, request: &str, answer: Value) {
+        self.0.lock().unwrap().answers.insert(request.to_owned(), answer);
+    }
+
+    /// What was written with PATCH.
+    pub(crate) fn patches(&self) -> Vec<(String, Value)> {
+        let writes = &self.0.lock().unwrap().writes;
+        writes.iter().filter(|(request, _)| request.starts_with("PATCH ")).cloned().collect()
+    }
+
+    /// A client of this cluster.
+    pub(crate) fn client(&self) -> kube::Client {
+        let cluster = self.clone();
+        kube::Client::new(tower::service_fn(move |request| cluster.clone().respond(request)), "default")
+    }
+
+    async fn respond(self, request: Request<Body>) -> Result<Response<Body>, Infallible> {
+        let key = format!("{} {}", request.method(), request.uri().path());
+        let body = request.into_body().collect_bytes().await.unwrap();
+        let mut content = self.0.lock().unwrap();
+        content.writes.push((key.clone(), serde_json::from_slice(&body).unwrap_or_default()));
+        let (code, body) = match content.answers.get(&key) {
+            Some(answer) => (200, answer.clone()),
+            None => (
+                404,
+                json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 404, "reason": "NotFound", "message": "not found"}),
+            ),
+        };
+        Ok(Response::builder().status(code).body(Body::from(body.to_string().into_bytes())).unwrap())
+    }
+}

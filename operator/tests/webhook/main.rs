@@ -1,0 +1,149 @@
+//! The webhook as the API server and registries meet it: over TLS, in this process, with a registry that can misbehave.
+//! Needs neither root nor network beyond loopback (R-OPR-6, R-SIG-1, R-OPS-3).
+
+mod cluster;
+mod events;
+mod registry;
+mod reviews;
+mod serving;
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use berth_crds::ImagePolicy;
+use berth_operator::{
+    Scope,
+    certs::serving::ServingCertificate,
+    image_policy::Keys,
+    stores::Guarded,
+    webhook::{Admission, router, server},
+};
+use k8s_openapi::{ByteString, api::core::v1::Secret};
+use kube::runtime::{
+    reflector::{self, store::Writer},
+    watcher::Event,
+};
+use serde_json::{Value, json};
+use tokio::sync::oneshot;
+
+use cluster::Cluster;
+use registry::{Key, Registry};
+
+/// The webhook, its world, and a client.
+struct World {
+    registry: Registry,
+    cluster: Cluster,
+    key: Key,
+    policies: Writer<Guarded<ImagePolicy>>,
+    certificate: Arc<ServingCertificate>,
+    ending: Arc<AtomicBool>,
+    stop: Option<oneshot::Sender<()>>,
+    address: SocketAddr,
+    http: reqwest::Client,
+}
+
+impl World {
+    async fn new() -> Self {
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let (registry, cluster) = (Registry::start().await, Cluster::default());
+        let (policies, writer) = reflector::store();
+        let keys = Keys::new(cluster.client(), Arc::new(Scope::All));
+        let admission = Arc::new(Admission {
+            policies,
+            keys: Arc::new(keys),
+            directory: Arc::new(registry.clone()),
+            deadline: Duration::from_secs(1),
+        });
+        let certificate = Arc::new(ServingCertificate::default());
+        let root = issue(&certificate);
+        let ending = Arc::new(AtomicBool::new(false));
+        let ready = {
+            let ending = ending.clone();
+            Arc::new(move || if ending.load(Ordering::SeqCst) { Err("ending") } else { Ok(()) })
+        };
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stop, stopped) = oneshot::channel();
+        let stopped = async { stopped.await.unwrap_or_default() };
+        let router = router(admission, cluster.client(), ready);
+        tokio::spawn(server::serve(listener, certificate.clone(), router, stopped));
+        let http = client(address, &root);
+        let (key, stop) = (Key::new(), Some(stop));
+        let mut world =
+            Self { registry, cluster, key, policies: writer, certificate, ending, stop, address, http };
+        world.policy("signed", "Enforce", json!({"pem": world.key.pem()}));
+        world
+    }
+
+    /// Stores the policy `team-a/NAME` for the images of the registry.
+    fn policy(&mut self, name: &str, mode: &str, key: Value) {
+        let policy = serde_json::from_value(json!({
+            "apiVersion": "berth.dev/v1alpha1", "kind": "ImagePolicy",
+            "metadata": {"name": name, "namespace": "team-a"},
+            "spec": {
+                "mode": mode, "images": [format!("{}/**", registry::HOST), "outside.example.com/**"],
+                "require": [{"signature": {"authorities": [{"name": "release", "key": key}]}}],
+            },
+        }))
+        .unwrap();
+        self.policies.apply_watcher_event(&Event::Apply(policy));
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("https://webhook.test:{}{path}", self.address.port())
+    }
+
+    /// Asks a policy about a new Pod with these images, or an update from `old` to them.
+    async fn review(&self, policy: &str, images: &[&str], old: Option<&[&str]>) -> Value {
+        let body = review_of(images, old).to_string();
+        let answer =
+            self.http.post(self.url(&format!("/admit/team-a/{policy}"))).body(body).send().await.unwrap();
+        assert_eq!(answer.status(), 200);
+        let review: Value = answer.json().await.unwrap();
+        assert_eq!((&review["kind"], &review["response"]["uid"]), (&"AdmissionReview".into(), &"u1".into()));
+        review["response"].clone()
+    }
+}
+
+fn review_of(images: &[&str], old: Option<&[&str]>) -> Value {
+    let pod = |images: &[&str]| {
+        let containers: Vec<_> = images
+            .iter()
+            .enumerate()
+            .map(|(index, image)| json!({"name": format!("c{index}"), "image": image}))
+            .collect();
+        json!({"spec": {"containers": containers}})
+    };
+    json!({
+        "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
+        "request": {
+            "uid": "u1", "operation": if old.is_some() { "UPDATE" } else { "CREATE" }, "namespace": "team-a",
+            "resource": {"group": "", "version": "v1", "resource": "pods"},
+            "object": pod(images), "oldObject": old.map(pod),
+        },
+    })
+}
+
+/// Gives the webhook a new certificate; returns it for clients to trust.
+fn issue(certificate: &ServingCertificate) -> String {
+    let issued = rcgen::generate_simple_self_signed(vec!["webhook.test".to_owned()]).unwrap();
+    let data = [("tls.crt", issued.cert.pem()), ("tls.key", issued.signing_key.serialize_pem())];
+    let data = data.map(|(key, pem)| (key.to_owned(), ByteString(pem.into_bytes())));
+    certificate.set(&Secret { data: Some(data.into()), ..Secret::default() }).unwrap();
+    issued.cert.pem()
+}
+
+fn client(address: SocketAddr, root: &str) -> reqwest::Client {
+    reqwest::Client::builder()
+        .tls_certs_only([reqwest::Certificate::from_pem(root.as_bytes()).unwrap()])
+        .resolve("webhook.test", address)
+        .no_proxy()
+        .build()
+        .unwrap()
+}

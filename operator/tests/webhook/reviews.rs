@@ -1,0 +1,173 @@
+//! Verdicts: what is let in, what is not, and in which words.
+
+use crate::{
+    World,
+    registry::{Broken, HOST, Key},
+    review_of,
+};
+use k8s_openapi::ByteString;
+use serde_json::{Value, json};
+
+fn message(response: &Value) -> &str {
+    assert_eq!(response["allowed"], false, "{response}");
+    response["status"]["message"].as_str().unwrap()
+}
+
+#[tokio::test]
+async fn a_signed_image_is_let_in_by_tag_and_by_digest() {
+    let world = World::new().await;
+    let digest = world.registry.push("app", "v1", "one");
+    world.registry.sign("app", &digest, &world.key);
+    let (by_tag, by_digest) = (format!("{HOST}/app:v1"), format!("{HOST}/app@{digest}"));
+    assert_eq!(world.review("signed", &[&by_tag, &by_digest], None).await["allowed"], true);
+}
+
+#[tokio::test]
+async fn an_unsigned_image_is_refused_with_all_that_a_person_needs() {
+    let world = World::new().await;
+    let digest = world.registry.push("app", "v1", "one");
+    let response = world.review("signed", &[&format!("{HOST}/app:v1")], None).await;
+    let message = message(&response);
+    for part in [
+        "container c0",
+        "ImagePolicy team-a/signed",
+        "release",
+        &format!("cosign sign --key KEY {HOST}/app@{digest}"),
+    ] {
+        assert!(message.contains(part), "{part:?} in {message}");
+    }
+}
+
+#[tokio::test]
+async fn another_key_does_not_count() {
+    let world = World::new().await;
+    let digest = world.registry.push("app", "v1", "one");
+    world.registry.sign("app", &digest, &Key::new());
+    let response = world.review("signed", &[&format!("{HOST}/app:v1")], None).await;
+    assert!(message(&response).contains("no key of this policy"), "{response}");
+}
+
+/// Each review looks for itself: a tag that moves, or a signature that goes, counts at once.
+#[tokio::test]
+async fn nothing_is_remembered_between_reviews() {
+    let world = World::new().await;
+    let image = format!("{HOST}/app:v1");
+    let first = world.registry.push("app", "v1", "one");
+    world.registry.sign("app", &first, &world.key);
+    assert_eq!(world.review("signed", &[&image], None).await["allowed"], true);
+    world.registry.push("app", "v1", "two");
+    assert_eq!(world.review("signed", &[&image], None).await["allowed"], false);
+    world.registry.push("app", "v1", "one");
+    assert_eq!(world.review("signed", &[&image], None).await["allowed"], true);
+}
+
+#[tokio::test]
+async fn an_image_is_asked_for_once_however_often_it_is_named() {
+    let world = World::new().await;
+    let digest = world.registry.push("app", "v1", "one");
+    world.registry.sign("app", &digest, &world.key);
+    let image = format!("{HOST}/app:v1");
+    assert_eq!(world.review("signed", &[&image, &image, &image], None).await["allowed"], true);
+    assert_eq!(world.registry.asked_for("app/manifests/v1"), 1);
+}
+
+#[tokio::test]
+async fn an_update_that_keeps_its_images_asks_nobody() {
+    let world = World::new().await;
+    world.registry.break_down(Some(Broken::Hangs));
+    let image = format!("{HOST}/app:v1");
+    assert_eq!(world.review("signed", &[&image], Some(&[&image])).await["allowed"], true);
+    assert_eq!(world.review("deleted", &[&image], Some(&[&image])).await["allowed"], true);
+    assert_eq!(world.registry.asked_for(""), 0);
+}
+
+#[tokio::test]
+async fn an_image_that_does_not_exist_is_named() {
+    let world = World::new().await;
+    let response = world.review("signed", &[&format!("{HOST}/gone:v1")], None).await;
+    assert!(message(&response).contains("no such image"), "{response}");
+}
+
+/// A registry that hangs costs our own deadline, not the API server's, and the denial says who it was.
+#[tokio::test]
+async fn a_registry_that_hangs_is_named_before_the_api_server_gives_up() {
+    let world = World::new().await;
+    world.registry.break_down(Some(Broken::Hangs));
+    let (one, two) = (format!("{HOST}/app:v1"), format!("{HOST}/app:v2"));
+    let response = world.review("signed", &[&one, &two], None).await;
+    let message = message(&response);
+    assert!(
+        message.contains("app:v1 could not be checked") && message.contains("within 1 seconds"),
+        "{message}"
+    );
+    assert!(message.contains("app:v2 could not be checked"), "{message}");
+}
+
+#[tokio::test]
+async fn a_registry_that_fails_is_no_missing_signature() {
+    let world = World::new().await;
+    world.registry.break_down(Some(Broken::Fails));
+    let response = world.review("signed", &[&format!("{HOST}/app:v1")], None).await;
+    assert!(message(&response).contains("could not be checked"), "{response}");
+}
+
+#[tokio::test]
+async fn images_of_other_hosts_cannot_be_checked() {
+    let world = World::new().await;
+    let response = world.review("signed", &["outside.example.com/app:v1"], None).await;
+    assert!(message(&response).contains("outside.example.com is no Registry of this cluster"), "{response}");
+    let response = world.review("signed", &["docker.io/library/alpine"], None).await;
+    assert_eq!(response["allowed"], true, "the policy does not speak about it");
+}
+
+#[tokio::test]
+async fn warn_lets_in_and_tells() {
+    let mut world = World::new().await;
+    world.policy("advice", "Warn", json!({"pem": world.key.pem()}));
+    world.registry.push("app", "v1", "one");
+    let response = world.review("advice", &[&format!("{HOST}/app:v1")], None).await;
+    assert_eq!(response["allowed"], true);
+    assert!(response["warnings"][0].as_str().unwrap().contains("no signature was found"), "{response}");
+}
+
+/// A missing Secret keeps everything out that the policy governs, and nothing else; its appearance heals.
+#[tokio::test]
+async fn a_policy_whose_key_is_missing_fails_closed_and_heals() {
+    let mut world = World::new().await;
+    world.policy("secret", "Enforce", json!({"secretName": "cosign"}));
+    let digest = world.registry.push("app", "v1", "one");
+    world.registry.sign("app", &digest, &world.key);
+    let image = format!("{HOST}/app:v1");
+    let response = world.review("secret", &[&image], None).await;
+    assert!(message(&response).contains("the Secret cosign does not exist"), "{response}");
+    assert_eq!(world.review("secret", &["docker.io/library/alpine"], None).await["allowed"], true);
+    let pem = ByteString(world.key.pem().into_bytes());
+    world.cluster.answer(
+        "GET /api/v1/namespaces/team-a/secrets/cosign",
+        json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "cosign"}, "data": {"cosign.pub": pem}}),
+    );
+    assert_eq!(world.review("secret", &[&image], None).await["allowed"], true);
+}
+
+/// No verdict at all leaves the decision to the entry's failure policy.
+#[tokio::test]
+async fn an_unknown_policy_gives_no_verdict() {
+    let world = World::new().await;
+    let body = review_of(&[&format!("{HOST}/app:v1")], None).to_string();
+    let answer = world.http.post(world.url("/admit/team-a/deleted")).body(body).send().await.unwrap();
+    assert_eq!(answer.status(), 503);
+    assert!(answer.text().await.unwrap().contains("ImagePolicy team-a/deleted is not known"));
+}
+
+#[tokio::test]
+async fn bodies_are_bounded_and_understood() {
+    let world = World::new().await;
+    let send = async |path: &str, length: usize| {
+        world.http.post(world.url(path)).body(" ".repeat(length)).send().await.unwrap().status().as_u16()
+    };
+    assert_eq!(send("/admit/team-a/signed", 3 * 1024 * 1024 + 1).await, 413);
+    assert_eq!(send("/admit/team-a/signed", 3 * 1024 * 1024).await, 400);
+    assert_eq!(send("/events", 64 * 1024 + 1).await, 413);
+    assert_eq!(send("/events", 64 * 1024).await, 401);
+    assert_eq!(send("/elsewhere", 0).await, 404);
+}
