@@ -7,7 +7,7 @@ use std::sync::{
 };
 
 use berth_registry_core::{
-    RepositoryName,
+    Digest, RepositoryName,
     config::LifecycleRule,
     job::{PruneLine, PruneRequest, PruneSummary},
     lifecycle::{self, Verdict},
@@ -126,25 +126,41 @@ impl Run {
     async fn repository(&mut self, name: &RepositoryName) -> Result<(), EngineError> {
         let images = self.engine.images(name).await?;
         self.summary.examined += images.len() as u64;
-        let verdicts = lifecycle::evaluate(&self.rules, name, &images, self.summary.started);
-        for verdict in verdicts {
-            self.remove(name, verdict).await;
-        }
-        Ok(())
-    }
-
-    async fn remove(&mut self, name: &RepositoryName, verdict: Verdict) {
-        let Verdict { digest, tags, rule, reason } = verdict;
-        if !self.dry {
-            match self.engine.delete_manifest(name, &digest).await {
-                // Someone else was faster.
-                Ok(()) | Err(EngineError::ManifestUnknown(_)) => {}
-                Err(error) => {
-                    self.summary.failed += 1;
-                    let message = error.to_string();
-                    return self.say(PruneLine::Failed { repository: name.clone(), digest, message });
+        let mut left = lifecycle::evaluate(&self.rules, name, &images, self.summary.started);
+        // What others need can go only after them, so what is refused is tried again while there is progress.
+        loop {
+            let before = left.len();
+            let mut refused = Vec::new();
+            for verdict in left {
+                match self.remove(name, &verdict.digest).await {
+                    Ok(()) => self.removed(name, verdict),
+                    Err(error) => refused.push((verdict, error)),
                 }
             }
+            if refused.is_empty() || refused.len() == before {
+                for (verdict, error) in refused {
+                    self.failed(name, verdict.digest, &error);
+                }
+                return Ok(());
+            }
+            left = refused.into_iter().map(|(verdict, _)| verdict).collect();
+        }
+    }
+
+    async fn remove(&self, name: &RepositoryName, digest: &Digest) -> Result<(), EngineError> {
+        if self.dry {
+            return Ok(());
+        }
+        match self.engine.delete_manifest(name, digest).await {
+            // Someone else was faster.
+            Err(EngineError::ManifestUnknown(_)) => Ok(()),
+            result => result,
+        }
+    }
+
+    fn removed(&mut self, name: &RepositoryName, verdict: Verdict) {
+        let Verdict { digest, tags, rule, reason } = verdict;
+        if !self.dry {
             self.events.changed(name);
             self.metrics.pruned();
             tracing::info!(repository = %name, %digest, rule, reason, "image removed");
@@ -153,8 +169,91 @@ impl Run {
         self.say(PruneLine::Removed { repository: name.clone(), digest, tags, rule, reason });
     }
 
+    fn failed(&mut self, name: &RepositoryName, digest: Digest, error: &EngineError) {
+        tracing::warn!(repository = %name, %digest, %error, "image not removed");
+        self.summary.failed += 1;
+        self.say(PruneLine::Failed { repository: name.clone(), digest, message: error.to_string() });
+    }
+
     /// Nobody may be listening any more; the job goes on.
     fn say(&self, line: PruneLine) {
         let _ = self.lines.send(line);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use berth_registry_core::{Reference, manifest::OCI_INDEX};
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::{
+        engine::{EngineOptions, PutOptions},
+        store::MemoryStore,
+    };
+
+    async fn push(engine: &Engine, tag: &str) {
+        let index = format!(
+            r#"{{"schemaVersion":2,"mediaType":"{OCI_INDEX}","manifests":[],"annotations":{{"a":"{tag}"}}}}"#
+        );
+        let reference = Reference::Tag(tag.parse().unwrap());
+        let (name, bytes) = ("app/web".parse().unwrap(), Bytes::from(index));
+        engine.put_manifest(&name, &reference, None, bytes, PutOptions::default()).await.unwrap();
+    }
+
+    async fn tags(engine: &Engine) -> Vec<String> {
+        engine.tags(&"app/web".parse().unwrap(), None, 10).await.unwrap().items
+    }
+
+    async fn lines(prune: &Prune, engine: &Engine, dry_run: bool) -> (Vec<String>, PruneSummary) {
+        let mut receiver = prune.start(engine.clone(), &PruneRequest { dry_run }).unwrap();
+        let mut removed = Vec::new();
+        loop {
+            match receiver.recv().await.unwrap() {
+                PruneLine::Removed { tags, rule: 1, .. } => {
+                    removed.extend(tags.iter().map(ToString::to_string))
+                }
+                PruneLine::Summary(summary) => return (removed, summary),
+                line => panic!("{line:?}"),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn the_rules_are_applied_and_a_dry_run_changes_nothing() {
+        let engine = Engine::open(Arc::new(MemoryStore::default()), EngineOptions::default()).await.unwrap();
+        for tag in ["v1", "v2", "v3", "keep"] {
+            push(&engine, tag).await;
+        }
+        let rules = serde_yaml::from_str("[{priority: 1, tagPatterns: ['v*'], keepLast: 1}]").unwrap();
+        let prune = Prune::new(rules, Events::default(), Arc::default());
+
+        let (mut would, summary) = lines(&prune, &engine, true).await;
+        would.sort();
+        assert_eq!((summary.examined, summary.removed, summary.failed), (4, 2, 0));
+        assert_eq!(tags(&engine).await, ["keep", "v1", "v2", "v3"]);
+
+        let (mut removed, summary) = lines(&prune, &engine, false).await;
+        removed.sort();
+        assert_eq!(removed, would);
+        assert_eq!((summary.removed, summary.failed), (2, 0));
+        let left = tags(&engine).await;
+        assert_eq!(left.len(), 2, "{left:?}");
+        assert!(left.contains(&"keep".to_owned()), "{left:?}");
+    }
+
+    #[tokio::test]
+    async fn one_at_a_time_and_it_goes_on_without_its_caller() {
+        let engine = Engine::open(Arc::new(MemoryStore::default()), EngineOptions::default()).await.unwrap();
+        push(&engine, "v1").await;
+        let rules = serde_yaml::from_str("[{priority: 1, keepLast: 0}]").unwrap();
+        let prune = Prune::new(rules, Events::default(), Arc::default());
+        let request = PruneRequest::default();
+        let first = prune.start(engine.clone(), &request).unwrap();
+        assert!(prune.start(engine.clone(), &request).is_none(), "the first still runs");
+        drop(first);
+        while !tags(&engine).await.is_empty() {
+            tokio::task::yield_now().await;
+        }
     }
 }
