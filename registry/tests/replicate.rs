@@ -47,7 +47,8 @@ impl Registry {
         let digest = Digest::sha256(bytes.as_bytes());
         let media_type = manifest["mediaType"].as_str().expect("a media type");
         let size = bytes.len();
-        let reference = reference.map_or(Reference::Digest(digest.clone()), |tag| tag.parse().expect("a tag"));
+        let reference =
+            reference.map_or(Reference::Digest(digest.clone()), |tag| tag.parse().expect("a tag"));
         let pushed = self.client.put_manifest(&name(repository), &reference, media_type, bytes.into()).await;
         pushed.expect("a manifest can be pushed");
         json!({"mediaType": media_type, "digest": digest, "size": size})
@@ -225,7 +226,9 @@ async fn a_tag_that_moved_moves_and_what_only_the_destination_has_stays() {
 #[tokio::test]
 async fn only_the_selected_is_brought_under_the_prefix() {
     two_servers!(source, destination);
-    for (repository, tag) in [("team/app", "v1"), ("team/app", "latest"), ("team/deep/app", "v1"), ("other", "v1")] {
+    for (repository, tag) in
+        [("team/app", "v1"), ("team/app", "latest"), ("team/deep/app", "v1"), ("other", "v1")]
+    {
         source.image(repository, Some(tag), &format!("{repository}:{tag}")).await;
     }
     let selected = config(&source, &destination, r#"[{"repositories": ["team/*"], "tags": ["v*"]}]"#);
@@ -242,7 +245,8 @@ async fn fixed(answers: BTreeMap<String, (&'static str, String)>) -> Registry {
     let answer = move |request: Request| {
         let answer = answers.get(request.uri().path()).cloned();
         async move {
-            let (status, (media_type, body)) = answer.map_or((404, Default::default()), |answer| (200, answer));
+            let (status, (media_type, body)) =
+                answer.map_or((404, Default::default()), |answer| (200, answer));
             let response = Response::builder().status(status).header("content-type", media_type);
             response.body(axum::body::Body::from(body)).expect("a response")
         }
@@ -298,7 +302,11 @@ async fn a_broken_image_does_not_stop_the_others() {
     assert_eq!(counts(&report), (1, 0, 1), "{report:?}");
     let [error] = report.errors.as_slice() else { panic!("{report:?}") };
     assert!(error.starts_with("app:bad: ") && error.contains("blob"), "{error}");
-    assert_eq!(destination.tags("app").await, ["good"], "no tag without its content, no fallback tag beside an API");
+    assert_eq!(
+        destination.tags("app").await,
+        ["good"],
+        "no tag without its content, no fallback tag beside an API"
+    );
     assert_eq!(destination.found("app", "good").await.len(), 5, "the signature came from the fallback tag");
     assert_eq!(counts(&pass(&config).await), (0, 1, 1));
 }
@@ -355,7 +363,8 @@ async fn the_command_leaves_its_report_on_the_last_line() {
     let output = command(&config).await;
     assert!(output.status.success(), "{output:?}");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let report: ReplicationReport = serde_json::from_str(text.lines().last().expect("a line")).expect("a report");
+    let report: ReplicationReport =
+        serde_json::from_str(text.lines().last().expect("a line")).expect("a report");
     assert_eq!(counts(&report), (1, 0, 0));
 
     config.source.url = "https://".into();

@@ -44,18 +44,15 @@ fn parse(header: &str) -> Vec<(String, BTreeMap<String, String>)> {
         if word.is_empty() {
             return challenges;
         }
-        match after.trim_start().strip_prefix('=') {
-            Some(value) => {
-                let (value, after) = parameter(value.trim_start());
-                if let Some((_, parameters)) = challenges.last_mut() {
-                    parameters.entry(word.to_ascii_lowercase()).or_insert(value);
-                }
-                rest = after;
+        if let Some(value) = after.trim_start().strip_prefix('=') {
+            let (value, after) = parameter(value.trim_start());
+            if let Some((_, parameters)) = challenges.last_mut() {
+                parameters.entry(word.to_ascii_lowercase()).or_insert(value);
             }
-            None => {
-                challenges.push((word.to_owned(), BTreeMap::new()));
-                rest = after;
-            }
+            rest = after;
+        } else {
+            challenges.push((word.to_owned(), BTreeMap::new()));
+            rest = after;
         }
     }
 }

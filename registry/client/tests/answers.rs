@@ -1,6 +1,8 @@
 //! What the client makes of a registry's answers: absent, unreachable, wrong, too large and refused are told apart,
 //! and what helps is repeated. Shows R-CLIENT.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "all of this crate is test code")]
+
 mod support;
 
 use std::{
@@ -112,7 +114,9 @@ async fn what_may_pass_is_repeated_and_the_rest_is_not() {
     let failures = Arc::new(AtomicUsize::new(2));
     let left = Arc::clone(&failures);
     let fake = Fake::start(move |asked, _| match asked.path() {
-        "/v2/a/manifests/flaky" if left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1)).is_ok() => {
+        "/v2/a/manifests/flaky"
+            if left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1)).is_ok() =>
+        {
             status(503)
         }
         "/v2/a/manifests/flaky" => reply(&[], "{}"),
@@ -137,7 +141,8 @@ async fn bodies_are_bounded_whether_announced_or_not() {
     })
     .await;
     for name in ["announced", "endless"] {
-        let error = fake.client().blob(&repository("a"), &Digest::sha256(name.as_bytes()), 100).await.unwrap_err();
+        let error =
+            fake.client().blob(&repository("a"), &Digest::sha256(name.as_bytes()), 100).await.unwrap_err();
         assert!(matches!(error, ClientError::TooLarge { bound: 100, .. }), "{error}");
     }
     let error = fake.client().manifest(&repository("a"), &tag("v1")).await.unwrap_err();
@@ -164,7 +169,7 @@ async fn lists_are_read_page_by_page() {
     let names = fake.client().catalog().await.unwrap();
     assert_eq!(names, ["a", "b", "c"].map(repository));
     let tags = fake.client().tags(&repository("a")).await.unwrap();
-    assert_eq!(tags.iter().map(|tag| tag.as_str()).collect::<Vec<_>>(), ["v1"]);
+    assert_eq!(tags.iter().map(berth_registry_core::Tag::as_str).collect::<Vec<_>>(), ["v1"]);
     let error = fake.client().tags(&repository("b")).await.unwrap_err();
     assert_eq!(error.reason(), "Protocol", "a page elsewhere is not fetched");
 }

@@ -1,6 +1,8 @@
 //! Evidence as it is collected from a registry that holds what cosign wrote (the vectors of `berth-trust`): both formats,
 //! with and without the referrers API; absent and unanswered are told apart, and the bounds hold. Shows R-TRUST.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "all of this crate is test code")]
+
 mod support;
 
 use std::collections::BTreeMap;
@@ -106,14 +108,26 @@ impl Vector {
     }
 }
 
-async fn fetch(fake: &Fake, subject: &Digest, bounds: &Bounds) -> Result<Evidence, berth_client::ClientError> {
+async fn fetch(
+    fake: &Fake,
+    subject: &Digest,
+    bounds: &Bounds,
+) -> Result<Evidence, berth_client::ClientError> {
     fetch_evidence(&fake.client(), &repository("a"), subject, bounds).await
 }
 
 #[rstest]
 #[tokio::test]
 async fn everything_that_cosign_stored_is_found(
-    #[values("classic-p256", "classic-two", "classic-twice", "bundle-two", "bundle-twice", "both", "unsigned")]
+    #[values(
+        "classic-p256",
+        "classic-two",
+        "classic-twice",
+        "bundle-two",
+        "bundle-twice",
+        "both",
+        "unsigned"
+    )]
     name: &str,
     #[values(Discovery::Api, Discovery::Tag)] discovery: Discovery,
 ) {
@@ -130,7 +144,10 @@ async fn everything_that_cosign_stored_is_found(
     };
     assert_eq!(facts.signers().len(), expected);
     let sbom = Digest::sha256(b"sbom").to_string();
-    assert!(fake.asked().iter().all(|asked| !asked.path().ends_with(&sbom)), "what is no signature is not fetched");
+    assert!(
+        fake.asked().iter().all(|asked| !asked.path().ends_with(&sbom)),
+        "what is no signature is not fetched"
+    );
 }
 
 #[rstest]

@@ -1,6 +1,8 @@
 //! Whom the client trusts, and to whom it shows who it is: TLS by its own CA and address, tokens, redirects.
 //! Credentials never leave their host. Shows R-CLIENT-AUTH.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "all of this crate is test code")]
+
 mod support;
 
 use std::sync::Arc;
@@ -72,7 +74,9 @@ async fn files_are_read_for_each_request() {
 /// Wants a token that its own `/token` hands out for user and password.
 fn token_registry(asked: &Asked, fake: &Fake) -> Response<Body> {
     match (asked.path(), asked.authorization()) {
-        ("/token", header) if header == basic_header() => reply(&[], r#"{"token":"for-ann","expires_in":300}"#),
+        ("/token", header) if header == basic_header() => {
+            reply(&[], r#"{"token":"for-ann","expires_in":300}"#)
+        }
         ("/token", "") => reply(&[], r#"{"access_token":"for-anybody"}"#),
         ("/token", _) => status(401),
         (_, "Bearer for-ann" | "Bearer for-anybody") => reply(&[], "{}"),
@@ -161,7 +165,8 @@ async fn tls_server() -> (String, Fake) {
     ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let ca = CertifiedIssuer::self_signed(ca, KeyPair::generate().unwrap()).unwrap();
     let key = KeyPair::generate().unwrap();
-    let leaf = CertificateParams::new(vec!["registry.team.svc".to_owned()]).unwrap().signed_by(&key, &ca).unwrap();
+    let leaf =
+        CertificateParams::new(vec!["registry.team.svc".to_owned()]).unwrap().signed_by(&key, &ca).unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let config = rustls::ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -179,7 +184,8 @@ async fn tls_server() -> (String, Fake) {
             tokio::spawn(async move {
                 let Ok(stream) = acceptor.accept(stream).await else { return };
                 let service = hyper_util::service::TowerToHyperService::new(router);
-                let server = hyper_util::server::conn::auto::Builder::new(hyper_util::rt::TokioExecutor::new());
+                let server =
+                    hyper_util::server::conn::auto::Builder::new(hyper_util::rt::TokioExecutor::new());
                 let _ = server.serve_connection(hyper_util::rt::TokioIo::new(stream), service).await;
             });
         }

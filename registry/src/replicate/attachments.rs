@@ -1,11 +1,8 @@
 //! What belongs to an image without being part of it: referrers, and the tags under which older clients keep signatures,
 //! attestations and SBOMs. They are compared in every pass, because they arrive after the image.
 
-use berth_registry_core::{
-    Algorithm, Descriptor, Digest, Reference, Tag,
-    manifest::OCI_INDEX,
-};
 use berth_client::{ClientError, RawManifest};
+use berth_registry_core::{Algorithm, Descriptor, Digest, Reference, Tag, manifest::OCI_INDEX};
 use futures::{FutureExt as _, future::BoxFuture};
 
 use super::graph::{Copier, CopyError, Pair};
@@ -97,7 +94,12 @@ impl Copier {
 
     /// One referrer that the destination does not list. If it still does not after the push, it has no referrers API,
     /// and the index under the fallback tag is ours to keep.
-    async fn referrer(&self, pair: &Pair, subject: &Digest, referrer: &Descriptor) -> Result<bool, CopyError> {
+    async fn referrer(
+        &self,
+        pair: &Pair,
+        subject: &Digest,
+        referrer: &Descriptor,
+    ) -> Result<bool, CopyError> {
         let present = self.has(pair, &referrer.digest).await?;
         let (raw, manifest) = match self.with_content(pair, &referrer.digest, 0).await {
             Ok(read) => read,

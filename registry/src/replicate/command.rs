@@ -58,8 +58,7 @@ pub async fn replicate(config: &Path) -> Result<(), CommandError> {
 }
 
 async fn report(path: &Path) -> Result<(String, u64), CommandError> {
-    let malformed =
-        |message: String| CommandError::Malformed { path: path.to_owned(), message };
+    let malformed = |message: String| CommandError::Malformed { path: path.to_owned(), message };
     let text = tokio::fs::read_to_string(path)
         .await
         .map_err(|source| CommandError::Unreadable { path: path.to_owned(), source })?;

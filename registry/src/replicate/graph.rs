@@ -165,14 +165,17 @@ impl Copier {
     }
 
     /// A manifest of the source, with the media type that its own bytes or else the registry's header state.
-    pub(super) async fn read(&self, pair: &Pair, digest: &Digest) -> Result<(RawManifest, Manifest), CopyError> {
+    pub(super) async fn read(
+        &self,
+        pair: &Pair,
+        digest: &Digest,
+    ) -> Result<(RawManifest, Manifest), CopyError> {
         let mut raw = self.source.manifest(&pair.from, &Reference::Digest(digest.clone())).await?;
         let manifest = match Manifest::parse(None, &raw.bytes) {
             Err(InvalidManifest::NoMediaType) => Manifest::parse(Some(&raw.media_type), &raw.bytes),
             parsed => parsed,
         };
-        let manifest =
-            manifest.map_err(|cause| CopyError::Manifest { digest: digest.clone(), cause })?;
+        let manifest = manifest.map_err(|cause| CopyError::Manifest { digest: digest.clone(), cause })?;
         raw.media_type.clone_from(&manifest.media_type);
         Ok((raw, manifest))
     }

@@ -68,7 +68,7 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Signed, String> {
 #[serde(rename_all = "camelCase")]
 struct Statement {
     #[serde(rename = "_type")]
-    statement_type: String,
+    version: String,
     subject: Vec<Subject>,
     predicate_type: String,
 }
@@ -87,8 +87,8 @@ struct SubjectDigest {
 /// What a verified payload says.
 pub(crate) fn claims(payload: &[u8]) -> Result<Claims, String> {
     let statement: Statement = json::read(payload, MAX_PAYLOAD)?;
-    if !STATEMENTS.contains(&statement.statement_type.as_str()) {
-        return Err(format!("its _type is {:?}, no in-toto statement", clip(&statement.statement_type)));
+    if !STATEMENTS.contains(&statement.version.as_str()) {
+        return Err(format!("its _type is {:?}, no in-toto statement", clip(&statement.version)));
     }
     let mut subjects = Vec::new();
     for SubjectDigest { sha256, sha512 } in statement.subject.into_iter().map(|subject| subject.digest) {

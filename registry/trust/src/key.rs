@@ -1,4 +1,4 @@
-//! Public keys as cosign writes them: PEM with a SubjectPublicKeyInfo. A key is known by what it is, not by how it is
+//! Public keys as cosign writes them: PEM with a `SubjectPublicKeyInfo`. A key is known by what it is, not by how it is
 //! written, so that the same key under two names or spellings still counts once.
 
 use std::{collections::BTreeSet, fmt, sync::Arc};
@@ -16,7 +16,7 @@ use ed25519_dalek::VerifyingKey;
 use rustls_pki_types::{SubjectPublicKeyInfoDer, pem::PemObject as _};
 use sha2::{Digest as _, Sha512};
 
-/// SHA-256 of a key's canonical SubjectPublicKeyInfo.
+/// SHA-256 of a key's canonical `SubjectPublicKeyInfo`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct KeyId(Digest);
 
@@ -72,7 +72,7 @@ pub enum InvalidKey {
 /// Longer texts hold no single key.
 const MAX_PEM: usize = 64 * 1024;
 
-/// SubjectPublicKeyInfo of an Ed25519 key up to its 32 raw bytes (RFC 8410).
+/// `SubjectPublicKeyInfo` of an Ed25519 key up to its 32 raw bytes (RFC 8410).
 const ED25519_PREFIX: &[u8] = &[0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
 
 impl PublicKey {

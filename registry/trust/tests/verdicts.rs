@@ -1,6 +1,8 @@
 //! Verdicts on what the real tools wrote (`vectors/make.sh` says how), and on what an attacker would make of it.
 //! Shows R-TRUST: both cosign formats, all key kinds, thresholds by key, and different words for different causes.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "all of this crate is test code")]
+
 use std::collections::BTreeMap;
 
 use berth_registry_core::{Digest, ImageReference};
@@ -180,9 +182,9 @@ fn a_payload_that_was_altered_is_not_believed() {
         let signed = std::mem::replace(&mut evidence.subject, target.clone());
         let change = |text: &str| text.replace(signed.hex(), target.hex());
         if name.starts_with("classic") {
-            rewrite(&mut evidence, change)
+            rewrite(&mut evidence, change);
         } else {
-            rewrite_payload(&mut evidence, change)
+            rewrite_payload(&mut evidence, change);
         }
         assert_eq!(judge(&policy(1, &["p256"]), &evidence).reason(), "SignedByOtherKey", "{name}");
     }
@@ -264,7 +266,7 @@ fn oversized_evidence_names_the_bound() {
     rewrite(&mut large, |text| format!("{text}{}", " ".repeat(1024 * 1024)));
     match judge(&policy, &large) {
         Verdict::Deny { findings } => {
-            assert!(findings.first().unwrap().to_string().contains("limit of 1048576"))
+            assert!(findings.first().unwrap().to_string().contains("limit of 1048576"));
         }
         other => panic!("{other:?}"),
     }
@@ -320,13 +322,13 @@ fn policies_speak_about_normalised_names() {
 #[test]
 fn words_say_what_was_found_what_is_missing_and_the_cure() {
     let image: ImageReference = "r.svc/team/app:v1".parse().unwrap();
-    let mut text = String::new();
+    let mut lines = Vec::new();
     let mut tell = |case: &str, threshold: usize, authorities: &[&str], evidence: &Evidence| {
         let verdict = judge(&policy(threshold, authorities), evidence);
         // Digests and keys differ from run to run of make.sh; the words do not.
         let subject = evidence.subject.clone();
         let line = verdict.explain(&image, Some(&subject)).replace(subject.hex(), "SUBJECT");
-        text += &format!("{case} [{}]\n  {line}\n", verdict.reason());
+        lines.push(format!("{case} [{}]\n  {line}", verdict.reason()));
     };
     let mut other_digest = evidence("classic-p256");
     let signed = std::mem::replace(&mut other_digest.subject, Digest::sha256(b"another"));
@@ -340,9 +342,9 @@ fn words_say_what_was_found_what_is_missing_and_the_cure() {
     tell("threshold", 2, &["release=p256", "ci=rsa"], &evidence("both"));
     let missing = cut.artifacts[0].manifest.clone();
     tell("malformed", 1, &["release=p256"], &cut);
-    text += &format!("missing\n  {}\n", Verdict::image_not_found().explain(&image, None));
+    lines.push(format!("missing\n  {}", Verdict::image_not_found().explain(&image, None)));
     let layer = serde_json::from_slice::<serde_json::Value>(&missing).unwrap()["layers"][0]["digest"].clone();
-    let text = text.replace(signed.hex(), "SIGNED").replace(layer.as_str().unwrap(), "LAYER");
+    let text = lines.join("\n").replace(signed.hex(), "SIGNED").replace(layer.as_str().unwrap(), "LAYER");
     insta::assert_snapshot!(text);
 }
 
