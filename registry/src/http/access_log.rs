@@ -90,7 +90,8 @@ impl Exchange {
 impl Drop for Exchange {
     fn drop(&mut self) {
         let (took, received) = (self.began.elapsed(), self.received.load(Ordering::Relaxed));
-        let labels = RequestLabels { route: self.route, method: self.method, status: self.status.as_u16().into() };
+        let labels =
+            RequestLabels { route: self.route, method: self.method, status: self.status.as_u16().into() };
         self.metrics.ended(&labels, took, received, self.sent);
         macro_rules! line {
             ($level:ident) => {

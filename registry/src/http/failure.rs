@@ -24,8 +24,10 @@ impl From<EngineError> for ApiError {
                     .header(http::header::RANGE, uploaded_range(actual))
                     .detail("send the bytes that follow the range in the header Range")
             }
-            EngineError::UploadBusy => Self::new(StatusCode::RANGE_NOT_SATISFIABLE, "BLOB_UPLOAD_INVALID", message)
-                .detail("ask for the upload's state with GET and go on from there, one request at a time"),
+            EngineError::UploadBusy => {
+                Self::new(StatusCode::RANGE_NOT_SATISFIABLE, "BLOB_UPLOAD_INVALID", message)
+                    .detail("ask for the upload's state with GET and go on from there, one request at a time")
+            }
             EngineError::UploadTooLarge => Self::new(StatusCode::PAYLOAD_TOO_LARGE, "SIZE_INVALID", message)
                 .detail("split the content into smaller layers"),
             EngineError::Body(_) => Self::bad_request("BLOB_UPLOAD_INVALID", message)

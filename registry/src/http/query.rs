@@ -48,11 +48,8 @@ impl Query {
                 n.parse().unwrap_or(MAX_PAGE).min(MAX_PAGE)
             }
             Some(n) => {
-                return Err(ApiError::bad_request(
-                    "UNSUPPORTED",
-                    format!("n={n:?} is no number"),
-                )
-                .detail("ask for a page with n=100, or leave n out"));
+                return Err(ApiError::bad_request("UNSUPPORTED", format!("n={n:?} is no number"))
+                    .detail("ask for a page with n=100, or leave n out"));
             }
         };
         Ok(PageRequest { limit, last: self.get("last").filter(|last| !last.is_empty()).map(str::to_owned) })

@@ -211,7 +211,7 @@ mod tests {
         loop {
             match receiver.recv().await.unwrap() {
                 PruneLine::Removed { tags, rule: 1, .. } => {
-                    removed.extend(tags.iter().map(ToString::to_string))
+                    removed.extend(tags.iter().map(ToString::to_string));
                 }
                 PruneLine::Summary(summary) => return (removed, summary),
                 line => panic!("{line:?}"),
