@@ -180,7 +180,8 @@ mod tests {
         #[test]
         fn catalog_keys_sort_as_names(a in "[a-z0-9]{1,3}([._/-][a-z0-9]{1,3}){0,3}", b in "[a-z0-9]{1,3}([._/-][a-z0-9]{1,3}){0,3}") {
             prop_assert_eq!(catalog(&a).cmp(&catalog(&b)), a.cmp(&b));
-            prop_assert_eq!(catalog_repository(&catalog(&a)), Some(a.as_str()));
+            let key = catalog(&a);
+            prop_assert_eq!(catalog_repository(&key), Some(a.as_str()));
         }
 
         #[test]

@@ -1,12 +1,10 @@
-//! Lifecycle rules: which images of a repository go, and why (the semantics are those of ECR's lifecycle policies).
-//! The prune job asks for each repository and deletes what is answered; nothing is kept between two runs.
+//! Lifecycle rules: which images of a repository go, and why. The semantics are those of ECR's lifecycle policies:
+//! every rule counts over all images that it selects, but only the first rule by priority that selects an image may
+//! remove it. What belongs to an image (children of an index, signatures, SBOMs) stays and goes with it.
 
-use std::{
-    cmp::Reverse,
-    collections::{BTreeMap, BTreeSet},
-};
+use std::collections::{BTreeMap, BTreeSet};
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 use crate::{
     config::{LifecycleRule, TagStatus},
@@ -34,7 +32,7 @@ pub struct Image {
 pub struct Verdict {
     /// Its manifest.
     pub digest: Digest,
-    /// Its tags, which go with it.
+    /// Its tags.
     pub tags: Vec<Tag>,
     /// Priority of the rule that asks for it.
     pub rule: u32,
@@ -42,174 +40,189 @@ pub struct Verdict {
     pub reason: String,
 }
 
-/// Which images of a repository the rules remove, in an order in which they can be deleted: an index before the
-/// manifests that it is made of, an image before what is attached to it.
-///
-/// Rules speak about images that stand for themselves. What is part of an index or attached to an image stays and
-/// goes with it: as long as one of them is kept, it is kept, whatever a rule says about its tags. An image is judged by
-/// the first rule, by priority, that selects it; `keepLast` counts all images that its rule selects, also those that an
-/// earlier rule has judged.
+/// What becomes of an image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Judgement {
+    /// Its manifest.
+    pub digest: Digest,
+    /// Its tags.
+    pub tags: Vec<Tag>,
+    /// Whether it is to be removed.
+    pub remove: bool,
+    /// Priority of the rule that decided, if one did.
+    pub rule: Option<u32>,
+    /// Why, for people.
+    pub reason: String,
+}
+
+/// The images that the rules remove, in the order of `images`.
 pub fn evaluate(
     rules: &[LifecycleRule],
     repository: &RepositoryName,
     images: &[Image],
     now: Timestamp,
 ) -> Vec<Verdict> {
-    let graph = Graph::new(images);
-    let mut removed = graph.judge(rules, repository, now);
-    // What follows others is removed unless one of them is kept; and what is needed is kept, down to the leaves.
-    let followers =
-        images.iter().filter(|image| !graph.stands_alone(image)).map(|image| image.digest.clone());
-    let mut going: BTreeSet<Digest> = removed.keys().cloned().chain(followers).collect();
-    loop {
-        let stays = |digest: &&Digest| graph.anchors(digest).any(|anchor| !going.contains(anchor));
-        let kept: BTreeSet<Digest> = going.iter().filter(stays).cloned().collect();
-        if kept.is_empty() {
-            break;
-        }
-        going.retain(|digest| !kept.contains(digest));
-    }
-    removed.retain(|digest, _| going.contains(digest));
-    let mut verdicts = Vec::with_capacity(going.len());
-    let mut left: Vec<&Image> = images.iter().filter(|image| going.contains(&image.digest)).collect();
-    left.sort_by_key(|image| (image.pushed_at, &image.digest));
-    while !left.is_empty() {
-        // A manifest names others by digest, so there is no circle, and each round finds something to take.
-        let waiting: BTreeSet<&Digest> = left.iter().map(|image| &image.digest).collect();
-        let (later, next): (Vec<_>, Vec<_>) = left
-            .into_iter()
-            .partition(|image| graph.anchors(&image.digest).any(|anchor| waiting.contains(anchor)));
-        if next.is_empty() {
-            break;
-        }
-        for image in next {
-            let anchor =
-                graph.anchors(&image.digest).find_map(|anchor| Some((anchor, removed.get(anchor)?.0)));
-            let (rule, reason) = match (removed.get(&image.digest), anchor) {
-                (Some(own), _) => own.clone(),
-                (None, Some((anchor, rule))) => (rule, format!("it belongs to {anchor}, which is removed")),
-                (None, None) => continue,
-            };
-            removed.insert(image.digest.clone(), (rule, reason.clone()));
-            verdicts.push(Verdict { digest: image.digest.clone(), tags: image.tags.clone(), rule, reason });
-        }
-        left = later;
-    }
-    verdicts
+    judge(rules, repository, images, now)
+        .into_iter()
+        .filter(|judgement| judgement.remove)
+        .filter_map(|Judgement { digest, tags, rule, reason, .. }| Some(Verdict { digest, tags, rule: rule?, reason }))
+        .collect()
 }
 
-/// What belongs to what in one repository.
-struct Graph<'a> {
-    images: &'a [Image],
-    /// For each manifest, those in the repository that it is a part of or attached to.
-    anchors: BTreeMap<&'a Digest, BTreeSet<&'a Digest>>,
-    /// The tags under which clients without the referrers API attach something, and what they attach it to.
-    referrers_tags: BTreeMap<String, &'a Digest>,
-}
+/// What becomes of each image, in the order of `images`.
+pub fn judge(
+    rules: &[LifecycleRule],
+    repository: &RepositoryName,
+    images: &[Image],
+    now: Timestamp,
+) -> Vec<Judgement> {
+    let mut rules: Vec<&LifecycleRule> = rules.iter().filter(|rule| speaks_about(rule, repository)).collect();
+    rules.sort_by_key(|rule| rule.priority);
+    let owners = owners(images);
+    // What has a name of its own, or belongs to nothing, is judged by the rules; the rest follows its owners.
+    let judged = |index: usize| owners[index].is_empty() || images[index].tags.iter().any(|tag| !is_attachment(tag));
 
-impl<'a> Graph<'a> {
-    fn new(images: &'a [Image]) -> Self {
-        let present: BTreeSet<&Digest> = images.iter().map(|image| &image.digest).collect();
-        let referrers_tags =
-            images.iter().map(|image| (image.digest.referrers_tag(), &image.digest)).collect();
-        let mut graph = Self { images, anchors: BTreeMap::new(), referrers_tags };
-        for image in images {
-            for child in &image.children {
-                graph.anchors.entry(child).or_default().insert(&image.digest);
-            }
-            let tagged = image.tags.iter().filter_map(|tag| graph.attached_by(tag));
-            let subjects: Vec<&Digest> =
-                image.subject.iter().filter(|subject| present.contains(subject)).chain(tagged).collect();
-            graph.anchors.entry(&image.digest).or_default().extend(subjects);
-        }
-        // An index of referrers under such a tag must not hold on to itself.
-        for (digest, anchors) in &mut graph.anchors {
-            anchors.remove(digest);
-        }
-        graph
-    }
-
-    /// `sha256-<hex>`, or `sha256-<hex>.sig` and the like: the image that such a tag attaches something to.
-    fn attached_by(&self, tag: &Tag) -> Option<&'a Digest> {
-        let base = tag.as_str().split('.').next().unwrap_or_default();
-        self.referrers_tags.get(base).copied()
-    }
-
-    fn anchors(&self, digest: &Digest) -> impl Iterator<Item = &'a Digest> + use<'a, '_> {
-        self.anchors.get(digest).into_iter().flatten().copied()
-    }
-
-    fn own_tags(&self, image: &'a Image) -> impl Iterator<Item = &'a Tag> + use<'a, '_> {
-        image.tags.iter().filter(|tag| self.attached_by(tag).is_none())
-    }
-
-    /// Whether rules speak about it: it has a tag of its own, or belongs to nothing.
-    fn stands_alone(&self, image: &'a Image) -> bool {
-        self.own_tags(image).next().is_some() || self.anchors(&image.digest).next().is_none()
-    }
-
-    fn selected(&self, rule: &LifecycleRule, image: &'a Image) -> bool {
-        let tagged = self.own_tags(image).next().is_some();
-        let by_status = match rule.tag_status {
-            Some(TagStatus::Tagged) => tagged,
-            Some(TagStatus::Untagged) => !tagged,
-            Some(TagStatus::Any) => true,
-            None => tagged || rule.tag_patterns.is_empty(),
-        };
-        let by_tag = rule.tag_patterns.is_empty()
-            || self
-                .own_tags(image)
-                .any(|tag| rule.tag_patterns.iter().any(|pattern| pattern.matches(tag.as_str())));
-        by_status && by_tag
-    }
-
-    /// Every image that a rule asks to remove, with the rule and the reason.
-    fn judge(
-        &self,
-        rules: &[LifecycleRule],
-        repository: &RepositoryName,
-        now: Timestamp,
-    ) -> BTreeMap<Digest, (u32, String)> {
-        let mut rules: Vec<&LifecycleRule> = rules
-            .iter()
-            .filter(|rule| {
-                rule.repositories.is_empty()
-                    || rule.repositories.iter().any(|p| p.matches(repository.as_str()))
-            })
-            .collect();
-        rules.sort_by_key(|rule| rule.priority);
-        let (mut judged, mut removed) = (BTreeSet::new(), BTreeMap::new());
-        for rule in rules {
-            let mut selected: Vec<&Image> = self
-                .images
-                .iter()
-                .filter(|image| self.stands_alone(image) && self.selected(rule, image))
-                .collect();
-            selected.sort_by_key(|image| (Reverse(image.pushed_at), &image.digest));
-            for (position, image) in selected.into_iter().enumerate() {
-                if !judged.insert(&image.digest) {
-                    continue;
-                }
-                if let Some(reason) = reason(rule, image, position, now) {
-                    removed.insert(image.digest.clone(), (rule.priority, reason));
-                }
+    let mut fates: Vec<Option<Fate>> = vec![None; images.len()];
+    for rule in rules {
+        let mut selected: Vec<usize> =
+            (0..images.len()).filter(|&i| judged(i) && selects(rule, &images[i])).collect();
+        selected.sort_by_key(|&i| (std::cmp::Reverse(images[i].pushed_at), &images[i].digest));
+        for (rank, index) in selected.into_iter().enumerate() {
+            if fates[index].is_none() {
+                fates[index] = Some(apply(rule, &images[index], rank, now));
             }
         }
-        removed
+    }
+    for (index, fate) in fates.iter_mut().enumerate() {
+        if fate.is_none() && judged(index) {
+            *fate = Some(Fate { remove: false, rule: None, reason: "no rule speaks about it".to_owned() });
+        }
+    }
+    follow(images, &owners, &mut fates);
+    images
+        .iter()
+        .zip(fates)
+        .filter_map(|(image, fate)| {
+            let Fate { remove, rule, reason } = fate?;
+            Some(Judgement { digest: image.digest.clone(), tags: image.tags.clone(), remove, rule, reason })
+        })
+        .collect()
+}
+
+#[derive(Clone, Debug)]
+struct Fate {
+    remove: bool,
+    rule: Option<u32>,
+    reason: String,
+}
+
+fn speaks_about(rule: &LifecycleRule, repository: &RepositoryName) -> bool {
+    rule.repositories.is_empty() || rule.repositories.iter().any(|pattern| pattern.matches(repository.as_str()))
+}
+
+/// As in ECR, an image is selected if each pattern matches one of its tags.
+fn selects(rule: &LifecycleRule, image: &Image) -> bool {
+    let patterns = &rule.tag_patterns;
+    let status = rule.tag_status.unwrap_or(if patterns.is_empty() { TagStatus::Any } else { TagStatus::Tagged });
+    match status {
+        TagStatus::Untagged => image.tags.is_empty(),
+        TagStatus::Any if patterns.is_empty() => true,
+        TagStatus::Tagged | TagStatus::Any => {
+            !image.tags.is_empty()
+                && patterns.iter().all(|pattern| image.tags.iter().any(|tag| pattern.matches(tag.as_str())))
+        }
     }
 }
 
-/// Why a rule removes the image at this position, from the newest; `None` if it keeps it.
-fn reason(rule: &LifecycleRule, image: &Image, position: usize, now: Timestamp) -> Option<String> {
-    if let Some(keep) = rule.keep_last {
-        let keep = usize::try_from(keep).unwrap_or(usize::MAX);
-        return (position >= keep)
-            .then(|| format!("it is number {} from the newest, the rule keeps {keep}", position + 1));
+fn apply(rule: &LifecycleRule, image: &Image, rank: usize, now: Timestamp) -> Fate {
+    let (remove, reason) = match (rule.keep_last, rule.older_than) {
+        (Some(count), _) if rank < count as usize => (false, format!("one of the {count} newest")),
+        (Some(count), _) => (true, format!("not one of the {count} newest")),
+        (None, Some(age)) => {
+            let seconds = now.as_second().saturating_sub(image.pushed_at.as_second());
+            if seconds > age.as_secs() {
+                (true, format!("pushed {}, longer than {age} ago", image.pushed_at))
+            } else {
+                (false, format!("pushed {}, not longer than {age} ago", image.pushed_at))
+            }
+        }
+        (None, None) => (false, "the rule sets no limit".to_owned()),
+    };
+    Fate { remove, rule: Some(rule.priority), reason }
+}
+
+/// The digest that a tag of the referrers tag schema, or one of cosign's, is about.
+fn attached_to(tag: &Tag) -> Option<Digest> {
+    let (algorithm, rest) = tag.as_str().split_once('-')?;
+    let hex = match rest.split_once('.') {
+        Some((hex, "sig" | "att" | "sbom")) => hex,
+        Some(_) => return None,
+        None => rest,
+    };
+    format!("{algorithm}:{hex}").parse().ok()
+}
+
+fn is_attachment(tag: &Tag) -> bool {
+    attached_to(tag).is_some()
+}
+
+/// For each image the images that it belongs to: its subject, indexes that list it, what its tags are about.
+fn owners(images: &[Image]) -> Vec<BTreeSet<usize>> {
+    let index: BTreeMap<&Digest, usize> = images.iter().enumerate().map(|(i, image)| (&image.digest, i)).collect();
+    let mut owners = vec![BTreeSet::new(); images.len()];
+    for (i, image) in images.iter().enumerate() {
+        owners[i].extend(image.subject.iter().filter_map(|subject| index.get(subject)));
+        owners[i].extend(image.tags.iter().filter_map(attached_to).filter_map(|digest| index.get(&digest)));
+        for child in image.children.iter().filter_map(|child| index.get(child)) {
+            owners[*child].insert(i);
+        }
     }
-    let limit = rule.older_than?;
-    let age = now.duration_since(image.pushed_at);
-    (age > SignedDuration::from_secs(limit.as_secs()))
-        .then(|| format!("it was pushed at {}, more than {limit} ago", image.pushed_at))
+    for (i, owners) in owners.iter_mut().enumerate() {
+        owners.remove(&i);
+    }
+    owners
+}
+
+/// What belongs to a kept image is kept; what follows removed images only goes with them.
+fn follow(images: &[Image], owners: &[BTreeSet<usize>], fates: &mut [Option<Fate>]) {
+    keep_what_belongs(images, owners, fates);
+    let mut changed = true;
+    while changed {
+        changed = false;
+        for index in 0..fates.len() {
+            if fates[index].is_some() || !owners[index].iter().all(|owner| fates[*owner].is_some()) {
+                continue;
+            }
+            let Some(owner) = owners[index].first() else { continue };
+            let rule = fates[*owner].as_ref().and_then(|fate| fate.rule);
+            let reason = format!("belongs to {}, which is removed", images[*owner].digest);
+            fates[index] = Some(Fate { remove: true, rule, reason });
+            changed = true;
+        }
+    }
+    // What is left belongs to itself in a circle: nothing asks for its removal.
+    for fate in fates.iter_mut().filter(|fate| fate.is_none()) {
+        *fate = Some(Fate { remove: false, rule: None, reason: "its owner belongs to it".to_owned() });
+    }
+    keep_what_belongs(images, owners, fates);
+}
+
+fn keep_what_belongs(images: &[Image], owners: &[BTreeSet<usize>], fates: &mut [Option<Fate>]) {
+    let is_kept = |fate: &Option<Fate>| fate.as_ref().is_some_and(|fate| !fate.remove);
+    let mut changed = true;
+    while changed {
+        changed = false;
+        for index in 0..fates.len() {
+            if is_kept(&fates[index]) {
+                continue;
+            }
+            if let Some(owner) = owners[index].iter().find(|owner| is_kept(&fates[**owner])) {
+                let reason = format!("belongs to {}, which is kept", images[*owner].digest);
+                fates[index] = Some(Fate { remove: false, rule: None, reason });
+                changed = true;
+            }
+        }
+    }
 }
 
 #[cfg(test)]

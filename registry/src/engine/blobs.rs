@@ -122,6 +122,7 @@ impl Engine {
             Collected::Dead => self.enqueue(&Candidate::Blob(digest.clone())).await,
             Collected::Needed(manifest) => Err(EngineError::BlobReferenced { blob: digest.clone(), manifest }),
             Collected::Unknown => Err(EngineError::BlobUnknown(digest.clone())),
+            Collected::Contended => Err(EngineError::Contended(digest.to_string())),
         }
     }
 

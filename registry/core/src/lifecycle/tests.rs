@@ -1,179 +1,257 @@
-//! What the rules keep and remove, by tables over small repositories.
+use std::collections::BTreeSet;
+
+use proptest::prelude::*;
+use rstest::rstest;
 
 use super::*;
-use crate::age::Age;
+
+const DAY: i64 = 86_400;
+const NOW: i64 = 1_000 * DAY;
 
 fn digest(name: &str) -> Digest {
     Digest::sha256(name.as_bytes())
 }
 
-/// An image named `name`, pushed `days` days before [`now`].
-fn image(name: &str, tags: &[&str], days: i64) -> Image {
+fn image(name: &str, days_ago: i64, tags: &[&str]) -> Image {
+    let mut tags: Vec<Tag> = tags.iter().map(|tag| tag.parse().unwrap()).collect();
+    tags.sort();
     Image {
         digest: digest(name),
-        tags: tags.iter().map(|tag| tag.parse().unwrap()).collect(),
-        pushed_at: now() - SignedDuration::from_hours(24 * days),
-        children: Vec::new(),
+        tags,
+        pushed_at: Timestamp::from_second(NOW - days_ago * DAY).unwrap(),
+        children: vec![],
         subject: None,
     }
-}
-
-fn now() -> Timestamp {
-    "2026-06-01T00:00:00Z".parse().unwrap()
 }
 
 fn rule(priority: u32) -> LifecycleRule {
     LifecycleRule {
         priority,
         description: None,
-        repositories: Vec::new(),
-        tag_patterns: Vec::new(),
+        repositories: vec![],
+        tag_patterns: vec![],
         tag_status: None,
         keep_last: None,
         older_than: None,
     }
 }
 
-fn keep(priority: u32, pattern: &str, count: u32) -> LifecycleRule {
-    LifecycleRule { tag_patterns: vec![pattern.parse().unwrap()], keep_last: Some(count), ..rule(priority) }
+fn keep(priority: u32, patterns: &[&str], count: u32) -> LifecycleRule {
+    let tag_patterns = patterns.iter().map(|pattern| pattern.parse().unwrap()).collect();
+    LifecycleRule { tag_patterns, keep_last: Some(count), ..rule(priority) }
 }
 
-fn older(priority: u32, status: TagStatus, days: u64) -> LifecycleRule {
-    LifecycleRule {
-        tag_status: Some(status),
-        older_than: Some(Age::from_secs(days * 86_400)),
-        ..rule(priority)
-    }
+fn older(priority: u32, status: TagStatus, age: &str) -> LifecycleRule {
+    LifecycleRule { tag_status: Some(status), older_than: Some(age.parse().unwrap()), ..rule(priority) }
 }
 
-/// The names of what goes, in its order, with the rule.
-fn removed(rules: &[LifecycleRule], images: &[Image], names: &[&str]) -> Vec<(String, u32)> {
-    let name = |digest: &Digest| {
-        names.iter().find(|name| self::digest(name) == *digest).map_or("?".to_owned(), ToString::to_string)
-    };
-    let verdicts = evaluate(rules, &"app/web".parse().unwrap(), images, now());
-    verdicts.into_iter().map(|verdict| (name(&verdict.digest), verdict.rule)).collect()
+fn removed(rules: &[LifecycleRule], images: &[Image]) -> BTreeSet<Digest> {
+    let now = Timestamp::from_second(NOW).unwrap();
+    evaluate(rules, &"team/app".parse().unwrap(), images, now).into_iter().map(|verdict| verdict.digest).collect()
 }
 
-fn expect(list: &[(&str, u32)]) -> Vec<(String, u32)> {
-    list.iter().map(|(name, rule)| ((*name).to_owned(), *rule)).collect()
+fn digests(names: &[&str]) -> BTreeSet<Digest> {
+    names.iter().map(|name| digest(name)).collect()
 }
 
 #[test]
 fn the_newest_are_kept() {
-    let images = [
-        image("a", &["v1"], 3),
-        image("b", &["v2"], 2),
-        image("c", &["v3", "latest"], 1),
-        image("d", &["x"], 9),
-    ];
-    assert_eq!(removed(&[keep(1, "v*", 2)], &images, &["a", "b", "c", "d"]), expect(&[("a", 1)]));
-    assert_eq!(
-        removed(&[keep(1, "v*", 0)], &images, &["a", "b", "c"]),
-        expect(&[("a", 1), ("b", 1), ("c", 1)])
-    );
-    assert_eq!(removed(&[], &images, &[]), []);
+    let images = [image("a", 3, &["v1"]), image("b", 2, &["v2"]), image("c", 1, &["v3"]), image("d", 9, &["x"])];
+    assert_eq!(removed(&[keep(10, &["v*"], 2)], &images), digests(&["a"]));
+    assert_eq!(removed(&[keep(10, &["v*"], 0)], &images), digests(&["a", "b", "c"]));
+    assert_eq!(removed(&[keep(10, &[], 1)], &images), digests(&["a", "b", "d"]));
+}
+
+#[rstest]
+#[case("14d", &["old"])]
+#[case("20d", &[])]
+#[case("1d", &["old", "new"])]
+fn age_is_compared(#[case] age: &str, #[case] gone: &[&str]) {
+    let images = [image("old", 20, &[]), image("new", 2, &[]), image("tagged", 99, &["t"])];
+    assert_eq!(removed(&[older(1, TagStatus::Untagged, age)], &images), digests(gone));
 }
 
 #[test]
-fn the_old_go_and_a_day_is_a_day() {
-    let images = [image("a", &[], 15), image("b", &[], 14), image("c", &["t"], 100)];
-    assert_eq!(removed(&[older(1, TagStatus::Untagged, 14)], &images, &["a", "b", "c"]), expect(&[("a", 1)]));
-    assert_eq!(
-        removed(&[older(1, TagStatus::Any, 14)], &images, &["a", "b", "c"]),
-        expect(&[("c", 1), ("a", 1)])
-    );
+fn an_image_is_judged_once_by_the_lowest_priority_number() {
+    let images = [image("a", 100, &["v1"]), image("b", 50, &["dev"])];
+    let rules = [older(20, TagStatus::Any, "30d"), keep(10, &["v*"], 1)];
+    // Rule 10 keeps v1, so rule 20 may not remove it, whatever the order in which they are written.
+    assert_eq!(removed(&rules, &images), digests(&["b"]));
 }
 
 #[test]
-fn an_image_is_judged_by_the_first_rule_that_selects_it() {
-    let images = [image("a", &["v1"], 30), image("b", &["v2"], 20), image("c", &["dev"], 10)];
-    // `a` and `b` are kept by rule 1, so rule 2 may not remove them although it selects them.
-    let rules = [older(2, TagStatus::Any, 1), keep(1, "v*", 5)];
-    assert_eq!(removed(&rules, &images, &["a", "b", "c"]), expect(&[("c", 2)]));
+fn a_rule_counts_images_that_another_rule_governs() {
+    // As in ECR: what a rule of higher priority governs still takes its place in the count.
+    let images = [image("a", 1, &["prod-1"]), image("b", 2, &["prod-2"]), image("c", 3, &["beta"])];
+    let rules = [keep(1, &["prod-*"], 2), keep(2, &["**"], 2)];
+    assert_eq!(removed(&rules, &images), digests(&["c"]));
 }
 
 #[test]
-fn a_count_includes_what_an_earlier_rule_has_judged() {
-    let images = [image("a", &["v1"], 3), image("b", &["v2", "keep"], 2), image("c", &["v3", "keep"], 1)];
-    let rules = [keep(1, "keep", 5), keep(2, "v*", 2)];
-    assert_eq!(removed(&rules, &images, &["a", "b", "c"]), expect(&[("a", 2)]));
+fn every_pattern_must_match_one_of_the_tags() {
+    let images = [image("a", 1, &["alpha", "beta"]), image("b", 2, &["alpha"]), image("c", 3, &["beta"])];
+    assert_eq!(removed(&[keep(1, &["alpha", "beta"], 0)], &images), digests(&["a"]));
 }
 
 #[test]
 fn rules_speak_about_their_repositories() {
-    let images = [image("a", &["v1"], 3)];
-    let elsewhere = LifecycleRule { repositories: vec!["other/**".parse().unwrap()], ..keep(1, "**", 0) };
-    let here = LifecycleRule { repositories: vec!["app/*".parse().unwrap()], ..keep(1, "**", 0) };
-    assert_eq!(removed(&[elsewhere], &images, &["a"]), []);
-    assert_eq!(removed(&[here], &images, &["a"]), expect(&[("a", 1)]));
+    let images = [image("a", 1, &["v1"])];
+    let elsewhere = LifecycleRule { repositories: vec!["other/**".parse().unwrap()], ..keep(1, &[], 0) };
+    assert!(removed(&[elsewhere], &images).is_empty());
+    let here = LifecycleRule { repositories: vec!["team/*".parse().unwrap()], ..keep(1, &[], 0) };
+    assert_eq!(removed(&[here], &images), digests(&["a"]));
 }
 
 #[test]
-fn parts_of_an_index_stay_and_go_with_it() {
-    let index = |name: &str, tag: &str, days, children: &[&str]| Image {
-        children: children.iter().map(|child| digest(child)).collect(),
-        ..image(name, &[tag], days)
+fn children_and_signatures_stay_with_a_kept_image_and_go_with_a_removed_one() {
+    // R-LIFE-3
+    let tag_of = |name: &str, suffix: &str| format!("{}{suffix}", digest(name).referrers_tag());
+    let set = |name: &str, days: i64, tag: &str| {
+        vec![
+            Image { children: vec![digest(&format!("{name}-amd64"))], ..image(name, days, &[tag]) },
+            image(&format!("{name}-amd64"), days, &[]),
+            image(&format!("{name}-sig"), days, &[&tag_of(name, ".sig")]),
+            image(&format!("{name}-att"), days, &[&tag_of(name, ".att")]),
+            image(&format!("{name}-fallback"), days, &[&tag_of(name, "")]),
+            Image { subject: Some(digest(name)), ..image(&format!("{name}-sbom"), days, &[]) },
+            Image { subject: Some(digest(&format!("{name}-sbom"))), ..image(&format!("{name}-sbomsig"), days, &[]) },
+        ]
     };
-    let images = [
-        image("amd64", &[], 50),
-        image("arm64-old", &[], 50),
-        index("old", "v1", 50, &["amd64", "arm64-old"]),
-        image("arm64-new", &[], 1),
-        index("new", "v2", 1, &["amd64", "arm64-new"]),
-        image("orphan", &[], 50),
-    ];
-    let names = ["amd64", "arm64-old", "arm64-new", "old", "new", "orphan"];
-    let untagged = older(2, TagStatus::Untagged, 14);
-    assert_eq!(removed(std::slice::from_ref(&untagged), &images, &names), expect(&[("orphan", 2)]));
-    let order = removed(&[keep(1, "v*", 1), untagged], &images, &names);
-    let position = |name: &str| order.iter().position(|(removed, _)| removed == name);
-    assert_eq!(order.len(), 3, "{order:?}");
-    assert!(position("old") < position("arm64-old"), "{order:?}");
-    assert!(position("orphan").is_some() && position("amd64").is_none(), "{order:?}");
+    let images: Vec<Image> = set("old", 90, "v1").into_iter().chain(set("new", 89, "v2")).collect();
+    let rules = [keep(1, &["v*"], 1), older(2, TagStatus::Untagged, "1d"), older(3, TagStatus::Any, "1d")];
+    let gone = removed(&rules, &images);
+    let old: BTreeSet<_> = images.iter().take(7).map(|image| image.digest.clone()).collect();
+    assert_eq!(gone, old);
 }
 
 #[test]
-fn a_tagged_part_of_a_kept_index_is_kept() {
-    let index = Image { children: vec![digest("part")], ..image("index", &["v9"], 1) };
-    let images = [index, image("part", &["old"], 50)];
-    assert_eq!(removed(&[keep(1, "old", 0)], &images, &["index", "part"]), []);
+fn a_tagged_referrer_stays_with_its_subject_but_goes_alone() {
+    let attached = Image { subject: Some(digest("a")), ..image("chart", 50, &["sbom"]) };
+    let old = [keep(1, &["v*"], 1), older(2, TagStatus::Any, "30d")];
+    assert!(removed(&old, &[image("a", 90, &["v1"]), attached.clone()]).is_empty());
+    assert_eq!(removed(&[keep(1, &["sbom"], 0)], &[image("a", 1, &["v1"]), attached]), digests(&[]));
 }
 
 #[test]
-fn what_is_attached_to_a_kept_image_is_kept() {
-    let attached = |name: &str, to: &str| Image { subject: Some(digest(to)), ..image(name, &[], 50) };
-    let legacy = |name: &str, to: &str, suffix: &str| {
-        let tag = format!("{}{suffix}", digest(to).referrers_tag());
-        image(name, &[tag.as_str()], 50)
-    };
-    let images = [
-        image("kept", &["v2"], 1),
-        attached("kept.sbom", "kept"),
-        attached("kept.sbom.sig", "kept.sbom"),
-        legacy("kept.sig", "kept", ".sig"),
-        image("gone", &["v1"], 50),
-        attached("gone.sbom", "gone"),
-        legacy("gone.sig", "gone", ".sig"),
-        legacy("gone.index", "gone", ""),
-        attached("dangling", "nowhere"),
-    ];
-    let names = [
-        "kept",
-        "kept.sbom",
-        "kept.sbom.sig",
-        "kept.sig",
-        "gone",
-        "gone.sbom",
-        "gone.sig",
-        "gone.index",
-        "dangling",
-    ];
-    let rules = [keep(1, "v*", 1), older(2, TagStatus::Any, 14)];
-    let mut gone = removed(&rules, &images, &names);
-    gone.sort();
+fn an_orphaned_signature_is_judged_like_any_image() {
+    let tag = format!("{}.sig", digest("gone").referrers_tag());
+    let images = [image("sig", 90, &[&tag]), Image { subject: Some(digest("gone")), ..image("sbom", 90, &[]) }];
+    assert_eq!(removed(&[older(1, TagStatus::Any, "30d")], &images), digests(&["sig", "sbom"]));
+    assert_eq!(removed(&[older(1, TagStatus::Untagged, "30d")], &images), digests(&["sbom"]));
+}
+
+#[test]
+fn tags_that_only_look_like_signatures_are_names() {
+    for tag in ["sha256-abc.sig", "sha256-abc", "latest.sig"] {
+        assert!(!is_attachment(&tag.parse().unwrap()), "{tag}");
+    }
+    let odd = format!("{}.exe", digest("a").referrers_tag());
+    assert!(!is_attachment(&odd.parse().unwrap()));
+}
+
+#[test]
+fn images_that_own_each_other_are_left_alone() {
+    let tag_of = |name: &str| format!("{}.sig", digest(name).referrers_tag());
+    let images = [image("a", 90, &[&tag_of("b")]), image("b", 90, &[&tag_of("a")])];
+    assert!(removed(&[keep(1, &[], 0)], &images).is_empty());
+}
+
+#[test]
+fn every_image_is_told_why() {
+    let images = [image("a", 3, &["v1"]), image("b", 2, &["v2"]), image("c", 1, &["x"])];
+    let now = Timestamp::from_second(NOW).unwrap();
+    let judgements = judge(&[keep(10, &["v*"], 1)], &"r".parse().unwrap(), &images, now);
+    let told: Vec<_> = judgements.iter().map(|j| (j.remove, j.rule, j.reason.as_str())).collect();
     assert_eq!(
-        gone,
-        expect(&[("dangling", 2), ("gone", 1), ("gone.index", 1), ("gone.sbom", 1), ("gone.sig", 1)])
+        told,
+        [
+            (true, Some(10), "not one of the 1 newest"),
+            (false, Some(10), "one of the 1 newest"),
+            (false, None, "no rule speaks about it")
+        ]
     );
+}
+
+fn arbitrary_images() -> impl Strategy<Value = Vec<Image>> {
+    let tags = proptest::collection::btree_set(proptest::sample::select(vec!["v1", "v2", "dev", "x"]), 0..3);
+    let one = (0_i64..100, tags, proptest::option::of(0_usize..12), proptest::collection::vec(0_usize..12, 0..3));
+    proptest::collection::vec(one, 0..12).prop_map(|rows| {
+        let names: Vec<String> = (0..12).map(|i| format!("image {i}")).collect();
+        rows.into_iter()
+            .enumerate()
+            .map(|(i, (days, tags, subject, children))| Image {
+                // Content is named by its hash, so nothing refers to what came later.
+                subject: subject.filter(|s| *s < i).map(|s| digest(&names[s])),
+                children: children.into_iter().filter(|c| *c < i).map(|c| digest(&names[c])).collect(),
+                ..image(&names[i], days, &tags.into_iter().collect::<Vec<_>>())
+            })
+            .collect()
+    })
+}
+
+fn arbitrary_rules() -> impl Strategy<Value = Vec<LifecycleRule>> {
+    let patterns = proptest::collection::vec(proptest::sample::select(vec!["v*", "dev", "**"]), 0..2);
+    let limit = prop_oneof![(0_u32..5).prop_map(Ok), (0_u32..100).prop_map(Err)];
+    proptest::collection::vec((patterns, limit, 0_u8..4), 0..4).prop_map(|rows| {
+        rows.into_iter()
+            .enumerate()
+            .map(|(i, (patterns, limit, status))| {
+                let mut rule = keep(u32::try_from(i).unwrap(), &patterns, 0);
+                rule.keep_last = limit.ok();
+                rule.older_than = limit.err().map(|days| format!("{days}d").parse().unwrap());
+                rule.tag_status =
+                    [None, Some(TagStatus::Any), Some(TagStatus::Tagged), Some(TagStatus::Untagged)][status as usize];
+                rule
+            })
+            .collect()
+    })
+}
+
+proptest! {
+    #[test]
+    fn nothing_that_a_kept_image_needs_is_removed(images in arbitrary_images(), rules in arbitrary_rules()) {
+        let gone = removed(&rules, &images);
+        for image in images.iter().filter(|image| !gone.contains(&image.digest)) {
+            for child in &image.children {
+                prop_assert!(!gone.contains(child));
+            }
+            for referrer in images.iter().filter(|other| other.subject.as_ref() == Some(&image.digest)) {
+                prop_assert!(!gone.contains(&referrer.digest));
+            }
+        }
+    }
+
+    #[test]
+    fn the_order_of_images_and_rules_does_not_matter(images in arbitrary_images(), rules in arbitrary_rules()) {
+        let forth = removed(&rules, &images);
+        let back = removed(
+            &rules.into_iter().rev().collect::<Vec<_>>(),
+            &images.into_iter().rev().collect::<Vec<_>>(),
+        );
+        prop_assert_eq!(forth, back);
+    }
+
+    #[test]
+    fn each_image_is_judged_once_and_removals_name_their_rule(images in arbitrary_images(), rules in arbitrary_rules()) {
+        let now = Timestamp::from_second(NOW).unwrap();
+        let judgements = judge(&rules, &"r".parse().unwrap(), &images, now);
+        prop_assert_eq!(judgements.len(), images.len());
+        for judgement in judgements {
+            prop_assert!(!judgement.reason.is_empty());
+            prop_assert!(!judgement.remove || judgement.rule.is_some());
+        }
+    }
+
+    #[test]
+    fn without_rules_nothing_goes(images in arbitrary_images()) {
+        prop_assert!(removed(&[], &images).is_empty());
+    }
+
+    #[test]
+    fn a_second_run_removes_nothing_more_by_age(images in arbitrary_images(), days in 0_u32..100) {
+        let rules = [older(1, TagStatus::Any, &format!("{days}d"))];
+        let gone = removed(&rules, &images);
+        let left: Vec<Image> = images.into_iter().filter(|image| !gone.contains(&image.digest)).collect();
+        prop_assert!(removed(&rules, &left).is_empty());
+    }
 }

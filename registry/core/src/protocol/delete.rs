@@ -55,7 +55,11 @@ impl Protocol for DeleteManifest {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct CollectLink {
     at: CollectingAt,
+    attempts: u8,
 }
+
+/// After so many losses someone wants the link more than we want it gone.
+const MAX_ATTEMPTS: u8 = 3;
 
 /// How collecting a link ended.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -66,6 +70,8 @@ pub enum Collected {
     Needed(Digest),
     /// The repository does not hold the blob.
     Unknown,
+    /// Others go on reviving it.
+    Contended,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -116,8 +122,10 @@ impl Protocol for CollectLink {
             (CollectingAt::Killing, Some(Observed::Written(_))) => Step::Done(Collected::Dead),
             // Lost: whoever was first made it live, which is what we wanted to do.
             (CollectingAt::Sparing(manifest), _) => Step::Done(Collected::Needed(manifest)),
-            // Someone revived or changed it meanwhile: look again.
+            _ if self.attempts == MAX_ATTEMPTS => Step::Done(Collected::Contended),
+            // The beginning, or someone revived or changed it meanwhile: look again.
             _ => {
+                self.attempts += 1;
                 self.at = CollectingAt::Reading;
                 Step::Do(vec![Action::Read(Slot::Link)])
             }

@@ -1,1 +1,503 @@
+//! The machines against each other: every interleaving of their store operations, each of them stopping for ever at
+//! any point, beside collectors that are as eager as they can be. The collectors of blobs and data are written here,
+//! as adversaries without any waiting time.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashSet, hash_map::DefaultHasher},
+    hash::{Hash as _, Hasher as _},
+};
+
+use jiff::Timestamp;
+
 use super::*;
+use crate::{manifest::OCI_MANIFEST, record::State};
+
+const MAX_STATES: usize = 250_000;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+enum Key {
+    Link(char),
+    Manifest(char),
+    Blob,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
+struct World {
+    records: BTreeMap<Key, (Body, u32)>,
+    data: BTreeSet<String>,
+}
+
+/// Adversary: condemns the blob, then reads its links one after the other, then kills it; purges it when it is dead.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum CollectBlob {
+    Begin,
+    Reading,
+    Condemning(Blob),
+    Searching(Blob, Version),
+    Ending,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Machine {
+    Finish(Finish),
+    Mount(Mount),
+    Put(PutManifest),
+    Delete(DeleteManifest),
+    CollectLink(CollectLink),
+    CollectBlob(CollectBlob),
+    /// Removes the upload's own bytes if others were adopted.
+    Trash(String),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Actor {
+    repository: char,
+    own: String,
+    machine: Machine,
+    /// Operations of the current step that are not done yet, and what the others showed.
+    todo: Vec<Action>,
+    seen: Vec<Observed>,
+    /// Links that a blob collector still has to read.
+    links: Option<Vec<Key>>,
+    done: Option<&'static str>,
+}
+
+fn time() -> Timestamp {
+    Timestamp::UNIX_EPOCH
+}
+
+fn blob_digest() -> Digest {
+    Digest::sha256(b"blob")
+}
+
+fn actor(repository: char, machine: Machine, own: &str) -> Actor {
+    Actor { repository, own: own.into(), machine, todo: vec![], seen: vec![], links: None, done: None }
+}
+
+fn upload(repository: char, own: &str) -> Actor {
+    actor(repository, Machine::Finish(Finish::new(own.into(), 1, time())), own)
+}
+
+fn mount() -> Actor {
+    actor('B', Machine::Mount(Mount::new(time())), "")
+}
+
+fn put(repository: char) -> Actor {
+    actor(repository, Machine::Put(PutManifest::new(manifest(State::Pending), Bytes::new(), false)), "")
+}
+
+fn delete(repository: char) -> Actor {
+    actor(repository, Machine::Delete(DeleteManifest::default()), "")
+}
+
+fn collect_link(repository: char) -> Actor {
+    actor(repository, Machine::CollectLink(CollectLink::default()), "")
+}
+
+fn collect_blob() -> Actor {
+    actor('A', Machine::CollectBlob(CollectBlob::Begin), "")
+}
+
+fn manifest(state: State) -> ManifestRecord {
+    ManifestRecord {
+        state,
+        media_type: OCI_MANIFEST.into(),
+        blobs: vec![blob_digest()],
+        manifests: vec![],
+        subject: None,
+        artifact_type: None,
+        author: None,
+        pushed: time(),
+    }
+}
+
+impl World {
+    fn get(&self, key: Key) -> Observed {
+        self.records
+            .get(&key)
+            .map_or(Observed::Absent, |(body, version)| Observed::Found(body.clone(), version.to_string()))
+    }
+
+    fn state(&self, key: Key) -> Option<State> {
+        self.records.get(&key).map(|(body, _)| body.state())
+    }
+
+    fn write(&mut self, key: Key, body: Body) -> Observed {
+        let version = self.records.get(&key).map_or(1, |(_, version)| version + 1);
+        self.records.insert(key, (body, version));
+        Observed::Written(version.to_string())
+    }
+
+    fn perform(&mut self, repository: char, action: &Action) -> Observed {
+        let key = |slot: &Slot| match slot {
+            Slot::Link | Slot::Reference(_) => Key::Link(repository),
+            Slot::Source => Key::Link('A'),
+            Slot::Blob => Key::Blob,
+            Slot::Manifest => Key::Manifest(repository),
+        };
+        match action {
+            Action::Read(slot) => self.get(key(slot)),
+            Action::Create(slot, body) if !self.records.contains_key(&key(slot)) => {
+                self.write(key(slot), body.clone())
+            }
+            Action::Replace(slot, version, body)
+                if self.records.get(&key(slot)).is_some_and(|(_, there)| there.to_string() == *version) =>
+            {
+                self.write(key(slot), body.clone())
+            }
+            Action::Create(..) | Action::Replace(..) => Observed::Lost,
+            Action::FindReference => {
+                let needed = self.state(Key::Manifest(repository)).is_some_and(State::is_reference);
+                Observed::Referenced(needed.then(|| Digest::sha256(b"manifest")))
+            }
+        }
+    }
+
+    /// What must hold at every instant.
+    fn broken(&self) -> Option<String> {
+        for repository in ['A', 'B'] {
+            let manifest = self.state(Key::Manifest(repository));
+            if !manifest.is_some_and(State::is_visible) {
+                continue;
+            }
+            for key in [Key::Link(repository), Key::Blob] {
+                if !self.state(key).is_some_and(State::is_visible) {
+                    return Some(format!("manifest of {repository} is live, {key:?} is {:?}", self.state(key)));
+                }
+            }
+            match self.records.get(&Key::Blob) {
+                Some((Body::Blob(blob), _)) if self.data.contains(&blob.data) => {}
+                _ => return Some(format!("manifest of {repository} is live, the bytes are gone")),
+            }
+        }
+        None
+    }
+}
+
+impl Actor {
+    /// One atomic operation on the world. Computing between operations takes no time.
+    fn step(&mut self, world: &mut World) {
+        if let Machine::Trash(key) = &self.machine {
+            world.data.remove(key);
+            self.done = Some("committed");
+            return;
+        }
+        if self.todo.is_empty() && self.links.is_none() {
+            self.advance(world);
+        }
+        if self.done.is_some() || matches!(self.machine, Machine::Trash(_)) {
+            return;
+        }
+        if let Some(links) = &mut self.links {
+            match links.pop() {
+                Some(link) if world.state(link).is_some_and(State::is_reference) => {
+                    self.links = None;
+                    self.seen.push(Observed::Referenced(Some(blob_digest())));
+                }
+                Some(_) => {}
+                None => {
+                    self.links = None;
+                    self.seen.push(Observed::Referenced(None));
+                }
+            }
+        } else if self.todo == [Action::FindReference] && matches!(self.machine, Machine::CollectBlob(_)) {
+            // The LIST; the GETs follow one by one.
+            self.todo.clear();
+            let links = world.records.keys().filter(|key| matches!(key, Key::Link(_)));
+            self.links = Some(links.copied().collect());
+            return;
+        } else {
+            let action = self.todo.remove(0);
+            self.seen.push(world.perform(self.repository, &action));
+        }
+        if self.todo.is_empty() && self.links.is_none() {
+            self.advance(world);
+        }
+    }
+
+    fn advance(&mut self, world: &mut World) {
+        fn end<T>(step: Step<T>, name: impl Fn(&T) -> &'static str) -> Result<Vec<Action>, (&'static str, T)> {
+            match step {
+                Step::Do(actions) => Ok(actions),
+                Step::Done(outcome) => Err((name(&outcome), outcome)),
+            }
+        }
+        let seen = std::mem::take(&mut self.seen);
+        let next = match &mut self.machine {
+            Machine::Finish(machine) => match end(machine.next(seen), |_| "finished") {
+                Ok(actions) => Ok(actions),
+                Err((_, Finished::Lost)) => Err("lost"),
+                Err((_, Finished::Committed { data })) if data == self.own => Err("committed"),
+                Err((_, Finished::Committed { .. })) => {
+                    self.machine = Machine::Trash(self.own.clone());
+                    return;
+                }
+            },
+            Machine::Mount(machine) => end(machine.next(seen), |_| "mount ended").map_err(|(name, _)| name),
+            Machine::Put(machine) => end(machine.next(seen), |_| "put ended").map_err(|(name, _)| name),
+            Machine::Delete(machine) => end(machine.next(seen), |_| "delete ended").map_err(|(name, _)| name),
+            Machine::CollectLink(machine) => {
+                end(machine.next(seen), |_| "collected").map_err(|(name, _)| name)
+            }
+            Machine::CollectBlob(machine) => machine.next(seen, &mut world.data),
+            Machine::Trash(_) => return,
+        };
+        match next {
+            Ok(actions) => self.todo = actions,
+            Err(name) => self.done = Some(name),
+        }
+    }
+}
+
+impl CollectBlob {
+    fn next(&mut self, seen: Vec<Observed>, data: &mut BTreeSet<String>) -> Result<Vec<Action>, &'static str> {
+        let replace = |blob: &Blob, state, version: Version| {
+            vec![Action::Replace(Slot::Blob, version, Body::Blob(Blob { state, ..blob.clone() }))]
+        };
+        match (self.clone(), only(seen)) {
+            (Self::Begin, _) => {
+                *self = Self::Reading;
+                Ok(vec![Action::Read(Slot::Blob)])
+            }
+            (Self::Reading, Some(Observed::Found(Body::Blob(blob), version))) => match blob.state {
+                State::Live => {
+                    *self = Self::Condemning(blob.clone());
+                    Ok(replace(&blob, State::Condemned, version))
+                }
+                State::Condemned => {
+                    *self = Self::Searching(blob, version);
+                    Ok(vec![Action::FindReference])
+                }
+                State::Dead => {
+                    // The undelete window is over at once; the data key goes right after, when this write has won.
+                    *self = Self::Searching(blob.clone(), "purging".into());
+                    Ok(replace(&blob, State::Purged, version))
+                }
+                State::Pending | State::Purged => Err("nothing to collect"),
+            },
+            (Self::Condemning(blob), Some(Observed::Written(version))) => {
+                *self = Self::Searching(blob, version);
+                Ok(vec![Action::FindReference])
+            }
+            (Self::Searching(blob, version), Some(Observed::Written(_))) if version == "purging" => {
+                data.remove(&blob.data);
+                Err("purged")
+            }
+            (Self::Searching(blob, version), Some(Observed::Referenced(reference))) => {
+                *self = Self::Ending;
+                Ok(replace(&blob, if reference.is_some() { State::Live } else { State::Dead }, version))
+            }
+            (Self::Ending, Some(Observed::Written(_))) => Err("collected"),
+            _ => Err("lost"),
+        }
+    }
+}
+
+fn explore(world: World, actors: Vec<Actor>) -> usize {
+    let mut world = world;
+    for actor in &actors {
+        if !actor.own.is_empty() {
+            world.data.insert(actor.own.clone());
+        }
+    }
+    let fingerprint = |state: &(World, Vec<Actor>)| {
+        let mut hasher = DefaultHasher::new();
+        state.hash(&mut hasher);
+        hasher.finish()
+    };
+    let first = (world, actors);
+    let mut seen = HashSet::from([fingerprint(&first)]);
+    let mut queue = vec![first];
+    while let Some((world, actors)) = queue.pop() {
+        if let Some(broken) = world.broken() {
+            panic!("{broken}\n{world:#?}\n{actors:#?}");
+        }
+        // That an actor stops for ever is the branch in which it is not chosen any more.
+        for index in 0..actors.len() {
+            if actors[index].done.is_some() {
+                continue;
+            }
+            let (mut world, mut actors) = (world.clone(), actors.clone());
+            actors[index].step(&mut world);
+            let next = (world, actors);
+            if seen.insert(fingerprint(&next)) {
+                queue.push(next);
+            }
+        }
+        assert!(seen.len() < MAX_STATES, "the case is too large to be explored");
+    }
+    println!("{} states hold", seen.len());
+    seen.len()
+}
+
+fn world(blob: Option<State>, links: &[(char, State)], manifests: &[(char, State)], data: &[&str]) -> World {
+    let mut world = World { data: data.iter().map(ToString::to_string).collect(), ..World::default() };
+    if let Some(state) = blob {
+        world.write(Key::Blob, Body::Blob(Blob { state, size: 1, data: "K0".into() }));
+    }
+    for (repository, state) in links {
+        let link = Link { state: *state, size: 1, data: "K0".into(), since: time() };
+        world.write(Key::Link(*repository), Body::Link(link));
+    }
+    for (repository, state) in manifests {
+        world.write(Key::Manifest(*repository), Body::Manifest(manifest(*state), Bytes::new()));
+    }
+    world
+}
+
+fn live() -> World {
+    world(Some(State::Live), &[('A', State::Live)], &[('A', State::Live)], &["K0"])
+}
+
+#[test]
+fn fresh_upload_and_manifest_beside_collectors() {
+    let states =
+        explore(World::default(), vec![upload('A', "K1"), put('A'), collect_link('A'), collect_blob()]);
+    assert!(states > 500, "{states}");
+}
+
+#[test]
+fn two_uploads_of_one_digest_and_a_collector() {
+    explore(World::default(), vec![upload('A', "K1"), upload('A', "K2"), put('A'), collect_blob()]);
+}
+
+#[test]
+fn two_writers_of_one_manifest() {
+    explore(live(), vec![delete('A'), put('A'), put('A'), collect_link('A')]);
+}
+
+#[test]
+fn delete_and_push_again_beside_collectors() {
+    explore(live(), vec![delete('A'), put('A'), collect_link('A'), collect_blob(), collect_blob()]);
+}
+
+#[test]
+fn delete_and_upload_again_while_it_is_purged() {
+    explore(live(), vec![delete('A'), upload('A', "K1"), put('A'), collect_link('A'), collect_blob()]);
+}
+
+#[test]
+fn dead_and_uploaded_again_while_it_is_purged() {
+    let dead = world(Some(State::Dead), &[('A', State::Dead)], &[('A', State::Dead)], &["K0"]);
+    explore(dead, vec![upload('A', "K1"), put('A'), collect_blob(), collect_blob()]);
+}
+
+#[test]
+fn mounted_while_the_source_is_deleted_and_collected() {
+    explore(live(), vec![mount(), put('B'), delete('A'), collect_link('A'), collect_blob()]);
+}
+
+#[test]
+fn mounted_into_a_repository_that_is_collected() {
+    explore(live(), vec![mount(), put('B'), collect_link('B'), collect_blob()]);
+}
+
+#[test]
+fn mount_and_upload_of_one_blob() {
+    explore(live(), vec![mount(), upload('B', "K1"), put('B'), collect_blob()]);
+}
+
+/// The machines alone, without rivals, come to what a client expects.
+mod alone {
+    use super::*;
+
+    fn run(mut actor: Actor, mut world: World) -> (Actor, World) {
+        if !actor.own.is_empty() {
+            world.data.insert(actor.own.clone());
+        }
+        for _ in 0..50 {
+            if actor.done.is_some() {
+                return (actor, world);
+            }
+            actor.step(&mut world);
+        }
+        panic!("{actor:?} does not end");
+    }
+
+    #[test]
+    fn new_content_takes_three_writes() {
+        let (actor, world) = run(upload('A', "K1"), World::default());
+        assert_eq!(actor.done, Some("committed"));
+        assert_eq!(world.state(Key::Link('A')), Some(State::Live));
+        assert_eq!(world.records.values().map(|(_, version)| version).sum::<u32>(), 3);
+    }
+
+    #[test]
+    fn known_content_is_adopted_and_the_bytes_given_back() {
+        let (_, world) = run(upload('B', "K1"), live());
+        assert_eq!(world.data, BTreeSet::from(["K0".to_owned()]));
+        assert_eq!(world.state(Key::Link('B')), Some(State::Live));
+    }
+
+    #[test]
+    fn every_state_of_a_blob_is_met() {
+        for state in [State::Live, State::Condemned, State::Dead, State::Purged] {
+            let (_, after) = run(upload('A', "K1"), world(Some(state), &[], &[], &["K0"]));
+            let Some((Body::Blob(blob), _)) = after.records.get(&Key::Blob) else { panic!("no blob") };
+            assert_eq!(blob.state, State::Live, "{state}");
+            assert_eq!(blob.data, if state.is_visible() { "K0" } else { "K1" }, "{state}");
+            assert!(after.data.contains(&blob.data));
+        }
+    }
+
+    #[test]
+    fn a_purged_record_is_not_revived_with_its_own_key() {
+        let (actor, _) = run(upload('A', "K0"), world(Some(State::Purged), &[], &[], &[]));
+        assert_eq!(actor.done, Some("lost"));
+    }
+
+    #[test]
+    fn every_state_of_a_link_is_met() {
+        for state in [State::Pending, State::Live, State::Condemned, State::Dead, State::Purged] {
+            let before = world(Some(State::Live), &[('A', state)], &[], &["K0"]);
+            let (_, after) = run(upload('A', "K1"), before.clone());
+            assert_eq!(after.state(Key::Link('A')), Some(State::Live), "{state}");
+            let (_, after) = run(put('A'), before);
+            let manifest = after.state(Key::Manifest('A')).unwrap();
+            assert_eq!(manifest == State::Live, state.is_visible(), "{state}");
+            assert!(manifest == State::Live || manifest == State::Dead, "never left pending: {state}");
+        }
+    }
+
+    #[test]
+    fn every_state_of_a_manifest_is_met() {
+        for state in [State::Pending, State::Live, State::Condemned, State::Dead, State::Purged] {
+            let before = world(Some(State::Live), &[('A', State::Live)], &[('A', state)], &["K0"]);
+            let (_, after) = run(put('A'), before.clone());
+            assert_eq!(after.state(Key::Manifest('A')), Some(State::Live), "{state}");
+            let (_, after) = run(delete('A'), before);
+            let expected = if state.is_visible() { State::Dead } else { state };
+            assert_eq!(after.state(Key::Manifest('A')), Some(expected), "{state}");
+        }
+    }
+
+    #[test]
+    fn a_mount_needs_a_visible_source() {
+        for state in [State::Pending, State::Live, State::Condemned, State::Dead, State::Purged] {
+            let (_, after) = run(mount(), world(Some(State::Live), &[('A', state)], &[], &["K0"]));
+            assert_eq!(after.state(Key::Link('B')) == Some(State::Live), state.is_visible(), "{state}");
+        }
+    }
+
+    #[test]
+    fn a_mount_of_a_dying_blob_leaves_nothing_visible() {
+        for state in [State::Dead, State::Purged] {
+            let (_, after) = run(mount(), world(Some(state), &[('A', State::Live)], &[], &["K0"]));
+            assert_eq!(after.state(Key::Link('B')), Some(State::Dead));
+        }
+    }
+
+    #[test]
+    fn a_needed_link_is_spared() {
+        for (manifest, expected) in [
+            (State::Pending, State::Live),
+            (State::Live, State::Live),
+            (State::Condemned, State::Live),
+            (State::Dead, State::Dead),
+        ] {
+            let before = world(Some(State::Live), &[('A', State::Live)], &[('A', manifest)], &["K0"]);
+            let (_, after) = run(collect_link('A'), before);
+            assert_eq!(after.state(Key::Link('A')), Some(expected), "{manifest}");
+        }
+    }
+}
