@@ -251,3 +251,6 @@ async fn upload_secret(store: &dyn Store) -> Result<Bytes, EngineError> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

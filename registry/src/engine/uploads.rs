@@ -180,8 +180,18 @@ impl Engine {
         self.detach(async move {
             let mut writer = engine.writer(&repository, upload).await?;
             writer.check_offset(expected_offset)?;
-            writer.absorb_and_keep(body).await?;
-            writer.save().await?;
+            let kept = writer.absorb_and_keep(body).await;
+            let saved = match kept {
+                Ok(()) => writer.save().await,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = saved {
+                if writer.etag.is_none() {
+                    // No record names what was written.
+                    writer.sink.discard().await;
+                }
+                return Err(error);
+            }
             let upload = Upload { fresh: false, ..upload };
             Ok(Appended { offset: writer.sink.offset(), id: upload.name(&engine.inner.upload_key, &repository) })
         })

@@ -1,0 +1,133 @@
+use std::collections::BTreeSet;
+
+use futures::future::join_all;
+
+use super::*;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn many_writers_of_one_digest_keep_one_copy() {
+    let (_, store) = memory().await;
+    let bytes = pattern(200_000);
+    let digest = Digest::sha256(&bytes);
+    let pushes = (0..24).map(|i| {
+        let (store, bytes, digest) = (Arc::clone(&store), bytes.clone(), digest.clone());
+        tokio::spawn(async move {
+            let repo = repo(if i % 2 == 0 { "a" } else { "b" });
+            open(&store).await.put_blob(&repo, &digest, body(bytes)).await.unwrap();
+        })
+    });
+    for push in join_all(pushes).await {
+        push.unwrap();
+    }
+    assert_eq!(keys(&store, "d/").await.len(), 1, "losers give their bytes back");
+    for name in ["a", "b"] {
+        assert!(read_all(&open(&store).await, &repo(name), &digest).await == bytes);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn many_referrers_at_once_are_all_listed() {
+    // R-OCI-5
+    for (engine, _root) in backends().await {
+        let repo = repo("a");
+        let config = push_blob(&engine, &repo, "{}").await;
+        let subject = push(&engine, &repo, "v1", image(&[&config], "")).await;
+        let pushes = (0..60).map(|i| {
+            let (engine, repo) = (engine.clone(), repo.clone());
+            let bytes = attached(&config, &subject, "sig", &i.to_string());
+            tokio::spawn(async move {
+                let reference = Reference::Digest(Digest::sha256(&bytes));
+                let put = engine.put_manifest(&repo, &reference, None, bytes, PutOptions::default()).await.unwrap();
+                let listed = engine.referrers(&repo, &put.subject.unwrap(), None).await.unwrap();
+                assert!(listed.iter().any(|d| d.digest == put.digest), "acknowledged, so listed");
+            })
+        });
+        for push in join_all(pushes).await {
+            push.unwrap();
+        }
+        assert_eq!(engine.referrers(&repo, &subject, None).await.unwrap().len(), 60);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn of_two_conditional_writers_exactly_one_wins() {
+    for (engine, _root) in backends().await {
+        let repo = repo("a");
+        let config = push_blob(&engine, &repo, "{}").await;
+        let base = push(&engine, &repo, "t", image(&[&config], "")).await;
+        for condition in [Condition::Matches(base.clone()), Condition::Absent] {
+            let name = if condition == Condition::Absent { "new" } else { "t" };
+            let writers = (0..8).map(|i| {
+                let (engine, repo, condition) = (engine.clone(), repo.clone(), condition.clone());
+                let bytes = image(&[&config], &format!(r#""annotations":{{"n":"{i}"}},"#));
+                tokio::spawn(async move {
+                    let options = PutOptions { condition, ..PutOptions::default() };
+                    match engine.put_manifest(&repo, &tag(name), None, bytes, options).await {
+                        Ok(put) => Some(put.digest),
+                        Err(EngineError::Precondition { .. }) => None,
+                        Err(error) => panic!("{error}"),
+                    }
+                })
+            });
+            let won: Vec<_> = join_all(writers).await.into_iter().filter_map(|writer| writer.unwrap()).collect();
+            assert_eq!(won.len(), 1);
+            assert_eq!(engine.get_manifest(&repo, &tag(name)).await.unwrap().digest, won[0]);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn writers_of_one_tag_leave_one_of_their_manifests() {
+    let (_, store) = memory().await;
+    let repo = repo("a");
+    let config = push_blob(&open(&store).await, &repo, "{}").await;
+    let manifests: Vec<_> =
+        (0..16).map(|i| image(&[&config], &format!(r#""annotations":{{"n":"{i}"}},"#))).collect();
+    let pushes = manifests.iter().cloned().map(|bytes| {
+        let (store, repo) = (Arc::clone(&store), repo.clone());
+        tokio::spawn(async move { push(&open(&store).await, &repo, "t", bytes).await })
+    });
+    let pushed: BTreeSet<_> = join_all(pushes).await.into_iter().map(|push| push.unwrap()).collect();
+    let engine = open(&store).await;
+    assert!(pushed.contains(&engine.get_manifest(&repo, &tag("t")).await.unwrap().digest));
+    for digest in pushed {
+        engine.get_manifest(&repo, &Reference::Digest(digest)).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn blobs_deleted_under_pushes_never_leave_a_broken_image() {
+    // Invariant 2 with real threads: whoever loses is told so, and what is live is whole.
+    let (_, store) = memory().await;
+    let repo = repo("a");
+    let config = push_blob(&open(&store).await, &repo, "{}").await;
+    for round in 0..30 {
+        let layer = push_blob(&open(&store).await, &repo, format!("layer {round}")).await;
+        let bytes = image(&[&config, &layer], "");
+        let name = format!("t{round}");
+        let pusher = {
+            let (store, repo, bytes, name) = (Arc::clone(&store), repo.clone(), bytes.clone(), name.clone());
+            tokio::spawn(async move {
+                open(&store).await.put_manifest(&repo, &tag(&name), None, bytes, PutOptions::default()).await
+            })
+        };
+        let deleter = {
+            let (store, repo, layer) = (Arc::clone(&store), repo.clone(), layer.clone());
+            tokio::spawn(async move { open(&store).await.delete_blob(&repo, &layer).await })
+        };
+        let (pushed, deleted) = (pusher.await.unwrap(), deleter.await.unwrap());
+        let engine = open(&store).await;
+        match (&pushed, &deleted) {
+            (Ok(_), Err(EngineError::BlobReferenced { .. })) => {
+                engine.get_manifest(&repo, &tag(&name)).await.unwrap();
+                assert_eq!(read_all(&engine, &repo, &layer).await, format!("layer {round}").into_bytes());
+            }
+            (Err(EngineError::ManifestBlobUnknown(_)), Ok(())) => {
+                assert!(engine.get_manifest(&repo, &tag(&name)).await.is_err());
+            }
+            // The deleter saw the pending manifest, which was withdrawn then: both lose, nothing is broken.
+            (Err(EngineError::ManifestBlobUnknown(_)), Err(EngineError::BlobReferenced { .. })) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+}

@@ -1,0 +1,230 @@
+//! The engine over real stores, and over a store that fails where it is told to.
+
+use std::{
+    fmt,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use async_trait::async_trait;
+use berth_registry_core::{Digest, Reference, RepositoryName, Tag, manifest::OCI_MANIFEST};
+use bytes::Bytes;
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+
+use super::*;
+use crate::store::{DirectoryStore, Entry, Etag, GetOptions, ListPage, MemoryStore, Meta, Object};
+
+mod budgets;
+mod concurrency;
+mod crashes;
+mod manifests;
+mod uploads;
+
+pub(super) fn repo(name: &str) -> RepositoryName {
+    name.parse().unwrap()
+}
+
+pub(super) fn tag(name: &str) -> Reference {
+    Reference::Tag(name.parse::<Tag>().unwrap())
+}
+
+pub(super) fn body(bytes: impl Into<Bytes>) -> ByteStream {
+    chunked(bytes, 64 << 10)
+}
+
+pub(super) fn chunked(bytes: impl Into<Bytes>, size: usize) -> ByteStream {
+    let bytes: Bytes = bytes.into();
+    let chunks: Vec<_> = (0..bytes.len().div_ceil(size))
+        .map(|i| Ok(bytes.slice(i * size..bytes.len().min((i + 1) * size))))
+        .collect();
+    stream::iter(chunks).boxed()
+}
+
+/// A body that breaks off after these bytes.
+pub(super) fn broken(bytes: impl Into<Bytes>) -> ByteStream {
+    let end = std::io::Error::new(std::io::ErrorKind::UnexpectedEof, "gone");
+    body(bytes).chain(stream::iter([Err(end)])).boxed()
+}
+
+/// Bytes that do not repeat with the size of a part.
+pub(super) fn pattern(size: usize) -> Bytes {
+    (0..size).map(|i| u8::try_from(i % 251).unwrap()).collect::<Vec<u8>>().into()
+}
+
+pub(super) async fn open(store: &Arc<dyn Store>) -> Engine {
+    Engine::open(Arc::clone(store), EngineOptions::default()).await.unwrap()
+}
+
+pub(super) async fn memory() -> (Engine, Arc<dyn Store>) {
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
+    (open(&store).await, store)
+}
+
+/// Both backends that need no server; the directory lives as long as the guard.
+pub(super) async fn backends() -> Vec<(Engine, Option<tempfile::TempDir>)> {
+    let root = tempfile::tempdir().unwrap();
+    let directory: Arc<dyn Store> = Arc::new(DirectoryStore::open(root.path()).unwrap());
+    vec![(memory().await.0, None), (open(&directory).await, Some(root))]
+}
+
+pub(super) async fn push_blob(engine: &Engine, repo: &RepositoryName, bytes: impl Into<Bytes>) -> Digest {
+    let bytes = bytes.into();
+    let digest = Digest::sha256(&bytes);
+    engine.put_blob(repo, &digest, body(bytes)).await.unwrap();
+    digest
+}
+
+pub(super) async fn read_all(engine: &Engine, repo: &RepositoryName, digest: &Digest) -> Vec<u8> {
+    let reader = engine.read_blob(repo, digest, None).await.unwrap();
+    let chunks: Vec<Bytes> = reader.stream.try_collect().await.unwrap();
+    chunks.concat()
+}
+
+/// An image manifest over blobs; the first one is its config.
+pub(super) fn image(blobs: &[&Digest], extra: &str) -> Bytes {
+    let descriptor = |digest: &&Digest| format!(r#"{{"mediaType":"a/b","digest":"{digest}","size":1}}"#);
+    let layers: Vec<_> = blobs[1..].iter().map(descriptor).collect();
+    format!(
+        r#"{{"schemaVersion":2,"mediaType":"{OCI_MANIFEST}",{extra}"config":{},"layers":[{}]}}"#,
+        descriptor(&blobs[0]),
+        layers.join(",")
+    )
+    .into()
+}
+
+/// Something attached to a manifest.
+pub(super) fn attached(config: &Digest, subject: &Digest, artifact_type: &str, note: &str) -> Bytes {
+    let extra = format!(
+        r#""artifactType":"{artifact_type}","annotations":{{"note":"{note}"}},"subject":{{"mediaType":"{OCI_MANIFEST}","digest":"{subject}","size":1}},"#
+    );
+    image(&[config], &extra)
+}
+
+pub(super) async fn try_push(
+    engine: &Engine,
+    repo: &RepositoryName,
+    name: &str,
+    media_type: Option<&str>,
+    bytes: impl Into<Bytes>,
+) -> Result<PutManifest, EngineError> {
+    engine.put_manifest(repo, &tag(name), media_type, bytes.into(), PutOptions::default()).await
+}
+
+pub(super) async fn push(engine: &Engine, repo: &RepositoryName, name: &str, bytes: Bytes) -> Digest {
+    try_push(engine, repo, name, None, bytes).await.unwrap().digest
+}
+
+/// How a call fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Failure {
+    /// It does not reach the store.
+    Request,
+    /// The store does it, but its answer is lost.
+    Answer,
+}
+
+/// Counts calls, and fails one of them.
+pub(super) struct Faulty {
+    inner: Arc<dyn Store>,
+    calls: AtomicUsize,
+    log: Mutex<Vec<String>>,
+    plan: Mutex<Option<(usize, Failure, bool)>>,
+}
+
+impl fmt::Debug for Faulty {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Faulty")
+    }
+}
+
+impl Faulty {
+    pub(super) fn new(inner: Arc<dyn Store>) -> Arc<Self> {
+        Arc::new(Self { inner, calls: AtomicUsize::new(0), log: Mutex::default(), plan: Mutex::default() })
+    }
+
+    /// Fails the n-th call from now (from 0); with `crash` all later ones, too.
+    pub(super) fn fail(&self, n: usize, failure: Failure, crash: bool) {
+        *self.plan.lock().unwrap() = Some((self.calls.load(Ordering::SeqCst) + n, failure, crash));
+    }
+
+    /// The calls since the last question.
+    pub(super) fn calls(&self) -> Vec<String> {
+        std::mem::take(&mut self.log.lock().unwrap())
+    }
+
+    async fn call<T>(
+        &self,
+        what: &str,
+        key: &str,
+        call: impl Future<Output = Result<T, StoreError>> + Send,
+    ) -> Result<T, StoreError> {
+        let n = self.calls.fetch_add(1, Ordering::SeqCst);
+        self.log.lock().unwrap().push(format!("{what} {key}"));
+        let plan = *self.plan.lock().unwrap();
+        let lost = || StoreError::Unreachable("as told".into());
+        match plan {
+            Some((at, Failure::Answer, _)) if n == at => {
+                let _ = call.await;
+                Err(lost())
+            }
+            Some((at, Failure::Request, _)) if n == at => Err(lost()),
+            Some((at, _, true)) if n > at => Err(lost()),
+            _ => call.await,
+        }
+    }
+}
+
+#[async_trait]
+impl Store for Faulty {
+    async fn get(&self, key: &str, options: GetOptions) -> Result<Object, StoreError> {
+        self.call("GET", key, self.inner.get(key, options)).await
+    }
+
+    async fn head(&self, key: &str) -> Result<Meta, StoreError> {
+        self.call("HEAD", key, self.inner.head(key)).await
+    }
+
+    async fn put(&self, key: &str, body: Bytes, mode: PutMode) -> Result<Etag, StoreError> {
+        self.call("PUT", key, self.inner.put(key, body, mode)).await
+    }
+
+    async fn delete(&self, key: &str) -> Result<(), StoreError> {
+        self.call("DELETE", key, self.inner.delete(key)).await
+    }
+
+    async fn delete_version(&self, key: &str, etag: &str) -> Result<(), StoreError> {
+        self.call("DELETE", key, self.inner.delete_version(key, etag)).await
+    }
+
+    async fn list(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<ListPage, StoreError> {
+        self.call("LIST", prefix, self.inner.list(prefix, after, limit)).await
+    }
+
+    async fn create_multipart(&self, key: &str) -> Result<String, StoreError> {
+        self.call("CREATE MULTIPART", key, self.inner.create_multipart(key)).await
+    }
+
+    async fn put_part(&self, key: &str, id: &str, index: usize, body: Bytes) -> Result<Etag, StoreError> {
+        self.call("PART", key, self.inner.put_part(key, id, index, body)).await
+    }
+
+    async fn complete_multipart(&self, key: &str, id: &str, parts: &[Etag]) -> Result<(), StoreError> {
+        self.call("COMPLETE", key, self.inner.complete_multipart(key, id, parts)).await
+    }
+
+    async fn abort_multipart(&self, key: &str, id: &str) -> Result<(), StoreError> {
+        self.call("ABORT", key, self.inner.abort_multipart(key, id)).await
+    }
+
+    fn part_size(&self) -> usize {
+        self.inner.part_size()
+    }
+}
+
+/// All keys with a prefix.
+pub(super) async fn keys(store: &Arc<dyn Store>, prefix: &str) -> Vec<String> {
+    let page = store.list(prefix, None, 1000).await.unwrap();
+    page.entries.into_iter().map(|Entry { key, .. }| key).collect()
+}
