@@ -6,19 +6,26 @@ use std::{
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use berth_registry_core::{Descriptor, Digest, RepositoryName};
 use bytes::Bytes;
-use futures::{Stream, StreamExt as _, TryStreamExt as _, stream::BoxStream};
+use futures::{
+    Stream, StreamExt as _, TryStreamExt as _,
+    stream::{self, BoxStream},
+};
 use reqwest::{
     Body, Method, StatusCode, Url,
     header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue},
 };
 
+use tokio::time::Instant;
+
 use crate::{
     auth::Scope,
     client::{Call, Client},
+    endpoint::UPLOAD_SILENCE,
     error::ClientError,
     hash::Hasher,
 };
@@ -96,7 +103,8 @@ impl Client {
             let Begun::Session { url, ours } = self.begin_upload(repository, digest, None).await? else {
                 return Ok(());
             };
-            self.finish_upload(repository, digest, url, ours, bytes.len() as u64, bytes.clone().into()).await
+            let (size, body) = (bytes.len() as u64, stream::iter([Ok(bytes.clone())]));
+            self.finish_upload(repository, digest, url, ours, size, body).await
         })
         .await
     }
@@ -112,7 +120,7 @@ impl Client {
         match self.begin_upload(repository, digest, None).await? {
             Begun::Mounted => Ok(()),
             Begun::Session { url, ours } => {
-                self.finish_upload(repository, digest, url, ours, size, Body::wrap_stream(stream)).await
+                self.finish_upload(repository, digest, url, ours, size, stream).await
             }
         }
     }
@@ -154,8 +162,7 @@ impl Client {
             *keep.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
             io::Error::other(text)
         });
-        let sent =
-            self.finish_upload(repository, digest, url, ours, descriptor.size, Body::wrap_stream(body)).await;
+        let sent = self.finish_upload(repository, digest, url, ours, descriptor.size, body).await;
         match failure.lock().unwrap_or_else(PoisonError::into_inner).take() {
             Some(error) => Err(error),
             None => sent.map(|()| Copied::Sent(descriptor.size)),
@@ -194,25 +201,36 @@ impl Client {
         mut url: Url,
         ours: bool,
         size: u64,
-        body: Body,
+        body: impl Stream<Item = io::Result<Bytes>> + Send + 'static,
     ) -> Result<(), ClientError> {
         url.query_pairs_mut().append_pair("digest", &digest.to_string());
         let what = format!("the push of blob {repository}@{digest}");
+        let progress = Progress::default();
+        let seen = progress.clone();
         let mut request = Some(
-            self.http()
+            self.uploads()
                 .request(Method::PUT, url)
                 .header(CONTENT_TYPE, "application/octet-stream")
                 .header(CONTENT_LENGTH, size)
-                .body(body),
+                .body(Body::wrap_stream(body.inspect(move |_| seen.touch()))),
         );
-        // A signed URL of another host carries its own proof.
-        let answer = if ours {
-            self.authorized(&Scope::Push(repository.clone()), &what, || request.take()).await?
-        } else {
-            let Some(request) = request else { return Ok(()) };
-            request.send().await.map_err(|e| ClientError::transport(self.host(), e))?
+        let upload = async {
+            // A signed URL of another host carries its own proof.
+            let answer = if ours {
+                self.authorized(&Scope::Push(repository.clone()), &what, || request.take()).await?
+            } else {
+                let Some(request) = request.take() else { return Ok(()) };
+                request.send().await.map_err(|e| ClientError::transport(self.host(), e))?
+            };
+            self.check(answer, &what).await.map(drop)
         };
-        self.check(answer, &what).await.map(drop)
+        tokio::select! {
+            result = upload => result,
+            () = progress.silence(UPLOAD_SILENCE) => Err(ClientError::Unreachable {
+                host: self.host().to_owned(),
+                cause: format!("{what} did not move for {} seconds", UPLOAD_SILENCE.as_secs()),
+            }),
+        }
     }
 
     fn blob_call(&self, repository: &RepositoryName, digest: &Digest) -> Result<Call, ClientError> {
@@ -222,6 +240,31 @@ impl Client {
 
     fn mismatch(&self, what: String, expected: &Digest, actual: Digest) -> ClientError {
         ClientError::DigestMismatch { host: self.host().to_owned(), what, expected: expected.clone(), actual }
+    }
+}
+
+/// When an upload last moved.
+#[derive(Clone)]
+struct Progress(Arc<Mutex<Instant>>);
+
+impl Default for Progress {
+    fn default() -> Self {
+        Self(Arc::new(Mutex::new(Instant::now())))
+    }
+}
+
+impl Progress {
+    fn touch(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+
+    /// Ends when nothing has moved for `limit`.
+    async fn silence(&self, limit: Duration) {
+        loop {
+            let quiet = self.0.lock().unwrap_or_else(PoisonError::into_inner).elapsed();
+            let Some(rest) = limit.checked_sub(quiet).filter(|rest| !rest.is_zero()) else { return };
+            tokio::time::sleep(rest).await;
+        }
     }
 }
 

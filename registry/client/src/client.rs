@@ -26,6 +26,7 @@ struct Inner {
     base: Url,
     host: String,
     http: reqwest::Client,
+    uploads: reqwest::Client,
     credentials: Credentials,
     reach: Reach,
     retries: usize,
@@ -51,9 +52,18 @@ impl Client {
     /// A client for an endpoint; makes no request yet.
     pub fn new(endpoint: Endpoint) -> Result<Self, ClientError> {
         let (base, host) = endpoint.base()?;
-        let http = endpoint.http(&base)?;
+        let (http, uploads) = endpoint.http(&base)?;
         let Endpoint { credentials, reach, retries, .. } = endpoint;
-        Ok(Self(Arc::new(Inner { base, host, http, credentials, reach, retries, tokens: Tokens::default() })))
+        Ok(Self(Arc::new(Inner {
+            base,
+            host,
+            http,
+            uploads,
+            credentials,
+            reach,
+            retries,
+            tokens: Tokens::default(),
+        })))
     }
 
     /// The registry, `host[:port]`.
@@ -67,6 +77,11 @@ impl Client {
 
     pub(crate) fn http(&self) -> &reqwest::Client {
         &self.0.http
+    }
+
+    /// For requests whose body is long.
+    pub(crate) fn uploads(&self) -> &reqwest::Client {
+        &self.0.uploads
     }
 
     pub(crate) fn credentials(&self) -> &Credentials {

@@ -39,11 +39,14 @@ pub struct Endpoint {
     pub reach: Reach,
     /// Longest wait for a connection.
     pub connect_timeout: Duration,
-    /// Longest silence while an answer or body is awaited.
+    /// Longest silence while an answer or a body is awaited. Uploads are given more: see [`UPLOAD_SILENCE`].
     pub idle_timeout: Duration,
     /// How often a request is repeated when the registry cannot be reached.
     pub retries: usize,
 }
+
+/// Longest time in which an upload may not move, the registry's work after its last byte included.
+pub const UPLOAD_SILENCE: Duration = Duration::from_mins(5);
 
 impl Endpoint {
     /// A registry without credentials, trusted by public certificates.
@@ -99,19 +102,26 @@ impl Endpoint {
         Ok((url, host))
     }
 
-    /// The HTTP client with its own TLS settings: nothing global, one provider.
-    pub(crate) fn http(&self, base: &Url) -> Result<reqwest::Client, ClientError> {
+    /// The HTTP client for all but uploads, and the one for uploads: reqwest counts the time of sending as silence.
+    /// Each has its own TLS settings: nothing global, one provider.
+    pub(crate) fn http(&self, base: &Url) -> Result<(reqwest::Client, reqwest::Client), ClientError> {
+        let build = |builder: reqwest::ClientBuilder| {
+            builder.build().map_err(|e| self.invalid(crate::error::chain(&e)))
+        };
+        Ok((build(self.builder(base)?.read_timeout(self.idle_timeout))?, build(self.builder(base)?)?))
+    }
+
+    fn builder(&self, base: &Url) -> Result<reqwest::ClientBuilder, ClientError> {
         let mut builder = reqwest::Client::builder()
             .tls_backend_preconfigured(self.tls()?)
             .no_proxy()
             .user_agent(concat!("berth/", env!("CARGO_PKG_VERSION")))
             .redirect(self.redirects())
-            .connect_timeout(self.connect_timeout)
-            .read_timeout(self.idle_timeout);
+            .connect_timeout(self.connect_timeout);
         if let (Some(address), Some(host)) = (self.address, base.host_str()) {
             builder = builder.resolve(host, address);
         }
-        builder.build().map_err(|e| self.invalid(crate::error::chain(&e)))
+        Ok(builder)
     }
 
     fn tls(&self) -> Result<ClientConfig, ClientError> {

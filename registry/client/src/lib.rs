@@ -22,6 +22,6 @@ mod hash;
 pub use blob::{BlobStream, Copied};
 pub use client::Client;
 pub use credentials::{Credentials, TokenSource};
-pub use endpoint::{Endpoint, Reach};
+pub use endpoint::{Endpoint, Reach, UPLOAD_SILENCE};
 pub use error::ClientError;
 pub use manifest::RawManifest;

@@ -19,7 +19,7 @@ use berth_registry_core::{
     Descriptor, Digest, Reference,
     manifest::{OCI_EMPTY, OCI_INDEX, OCI_MANIFEST},
 };
-use futures::{TryStreamExt as _, stream};
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 use rstest::rstest;
 use support::{Fake, reply, reply_with, repository, status};
 
@@ -267,6 +267,34 @@ async fn a_source_that_sends_something_else_is_named(#[case] served: &'static [u
     assert!(error.to_string().contains(&source.address.to_string()), "{error}");
     let stream = source.client().blob_stream(&from, &descriptor(bytes)).await.unwrap();
     assert!(stream.try_collect::<Vec<_>>().await.is_err());
+}
+
+#[tokio::test]
+async fn a_long_upload_is_no_silence() {
+    let destination = with_blob(b"", b"").await;
+    let client = destination.client_with(|endpoint| endpoint.idle_timeout = Duration::from_millis(100));
+    // Four pauses that are shorter than the silence that is allowed, and longer together.
+    let slow = stream::iter(0..4).then(|n: u8| async move {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        Ok(vec![n].into())
+    });
+    let digest = Digest::sha256(&[0, 1, 2, 3]);
+    client.put_blob_stream(&repository("to"), &digest, 4, slow.boxed()).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_upload_that_stands_still_ends() {
+    let destination = with_blob(b"", b"").await;
+    let stuck = stream::pending().boxed();
+    let error = destination
+        .client()
+        .put_blob_stream(&repository("to"), &Digest::sha256(b"x"), 1, stuck)
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(&error, ClientError::Unreachable { cause, .. } if cause.contains("did not move")),
+        "{error}"
+    );
 }
 
 #[tokio::test]
