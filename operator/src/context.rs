@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use crate::{
     Scope,
-    certs::Bundle,
+    certs::{Bundle, serving::ServingCertificate},
     cli::Settings,
     metrics::Metrics,
     stores::{Stores, Writers},
@@ -29,6 +29,8 @@ pub struct Context {
     pub stores: Stores,
     /// Certificates of Berth's CA, the one in use and its neighbours in time; `None` until it was read once.
     pub bundle: watch::Receiver<Option<Bundle>>,
+    /// What the webhook serves with on this replica; empty until its Secret was read once.
+    pub certificate: Arc<ServingCertificate>,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// Publishes events.
@@ -46,6 +48,7 @@ impl Context {
             recorder: Recorder::new(client.clone(), reporter),
             scope: Arc::new(Scope::new(&settings.namespaces)),
             settings: Arc::new(settings),
+            certificate: Arc::default(),
             metrics: Arc::new(Metrics::default()),
             client,
             stores,

@@ -108,7 +108,8 @@ struct Resource {
     #[serde(default)]
     group: String,
     version: String,
-    resource: String,
+    #[serde(rename = "resource")]
+    plural: String,
 }
 
 #[derive(Deserialize)]
@@ -139,9 +140,9 @@ impl Request<'_> {
 
     fn resource_path(&self) -> String {
         if self.sub_resource.is_empty() {
-            self.resource.resource.clone()
+            self.resource.plural.clone()
         } else {
-            format!("{}/{}", self.resource.resource, self.sub_resource)
+            format!("{}/{}", self.resource.plural, self.sub_resource)
         }
     }
 
@@ -224,8 +225,8 @@ pub struct Finding {
 
 impl Finding {
     /// Neither yes nor no. `reason` is a stable name, `cause` is for people.
-    pub fn uncheckable(reason: &str, cause: impl ToString) -> Self {
-        let verdict = Verdict::CouldNotCheck { reason: reason.to_owned(), message: cause.to_string() };
+    pub fn uncheckable(reason: &str, cause: impl Display) -> Self {
+        let verdict = Verdict::CouldNotCheck { reason: reason.to_owned(), message: format!("{cause}") };
         Self { verdict, digest: None }
     }
 }
@@ -263,7 +264,7 @@ impl Answer {
 
     /// A complaint about the whole request, said in the policy's mode. `policy` is `NAMESPACE/NAME`.
     pub fn complain(policy: &str, mode: Mode, complaint: impl Display) -> Self {
-        Self::from_complaints(mode, vec![format!("ImagePolicy {policy}: {complaint}")])
+        Self::from_complaints(mode, &[format!("ImagePolicy {policy}: {complaint}")])
     }
 
     /// The answer of a policy that is not in order: what it governs, it cannot judge.
@@ -281,15 +282,15 @@ impl Answer {
         let mut complaints: Vec<_> =
             findings.iter().filter_map(|(subject, finding)| complaint(policy, subject, finding)).collect();
         if complaints.len() > MAX_DESCRIBED {
-            let more = complaints.len() - MAX_DESCRIBED;
+            let untold = complaints.len() - MAX_DESCRIBED;
             complaints.truncate(MAX_DESCRIBED);
-            complaints.push(format!("and {more} more images"));
+            complaints.push(format!("and {untold} more images"));
         }
-        Self::from_complaints(mode, complaints)
+        Self::from_complaints(mode, &complaints)
     }
 
-    fn from_complaints(mode: Mode, complaints: Vec<String>) -> Self {
-        let complaints = complaints.into_iter().map(printable).collect::<Vec<_>>();
+    fn from_complaints(mode: Mode, complaints: &[String]) -> Self {
+        let complaints = complaints.iter().map(|text| printable(text)).collect::<Vec<_>>();
         match mode {
             _ if complaints.is_empty() => Self::allow(),
             Mode::Enforce => Self { allowed: false, message: complaints.join("\n"), warnings: Vec::new() },
@@ -336,7 +337,7 @@ fn complaint(policy: &str, subject: &Subject, finding: &Finding) -> Option<Strin
 }
 
 /// Headers carry warnings, terminals show messages: neither takes control characters, whatever a registry sent.
-fn printable(text: String) -> String {
+fn printable(text: &str) -> String {
     const MAX: usize = 2048;
     let clean = text.chars().map(|c| if c.is_control() { ' ' } else { c });
     if text.chars().count() > MAX { clean.take(MAX).chain(['…']).collect() } else { clean.collect() }

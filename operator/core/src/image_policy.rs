@@ -1,7 +1,10 @@
-//! From an ImagePolicy, as it is stored, to rules that can be applied to a review. Whatever is wrong with a policy, it
+//! From an `ImagePolicy`, as it is stored, to rules that can be applied to a review. Whatever is wrong with a policy, it
 //! has rules: it then governs at least what it says it governs, and lets nothing pass.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Display,
+};
 
 use berth_crds::{
     ImagePolicySpec,
@@ -31,7 +34,7 @@ pub enum KeySecret {
 /// Why a policy cannot judge. The message begins with the path of a field.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidPolicy {
-    /// The object does not have the shape of an ImagePolicy.
+    /// The object does not have the shape of an `ImagePolicy`.
     #[error("the object cannot be read: {0}")]
     Unreadable(String),
     /// A field makes no sense.
@@ -169,8 +172,8 @@ fn pattern(path: &str, text: &str) -> Result<Pattern, InvalidPolicy> {
     normal.parse().map_err(|error: InvalidPattern| spec(path, error))
 }
 
-fn spec(path: impl Into<String>, cause: impl ToString) -> InvalidPolicy {
-    InvalidPolicy::Spec { path: path.into(), cause: cause.to_string() }
+fn spec(path: impl Into<String>, cause: impl Display) -> InvalidPolicy {
+    InvalidPolicy::Spec { path: path.into(), cause: format!("{cause}") }
 }
 
 fn policy(

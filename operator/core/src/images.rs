@@ -66,7 +66,7 @@ struct Object {
     spec: Option<Spec>,
 }
 
-/// The fields of all specs together: a Pod's lists, a controller's `template`, a CronJob's `jobTemplate`.
+/// The fields of all specs together: a Pod's lists, a controller's `template`, a `CronJob`'s `jobTemplate`.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Spec {

@@ -3,7 +3,7 @@
 
 pub mod pass;
 
-use std::{path::PathBuf, time::Duration};
+use std::{fmt::Display, path::PathBuf, time::Duration};
 
 use berth_crds::{
     ReplicationPolicySpec,
@@ -32,7 +32,7 @@ const SHORTEST_INTERVAL: Age = Age::from_secs(5);
 const FIRST_RETRY: Duration = Duration::from_secs(15);
 
 /// A failing pass is tried again at least so often, unless the interval is shorter.
-const LONGEST_RETRY: Duration = Duration::from_secs(15 * 60);
+const LONGEST_RETRY: Duration = Duration::from_mins(15);
 
 /// A field that makes no sense; the message begins with its path.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -44,8 +44,8 @@ pub struct InvalidField {
     pub cause: String,
 }
 
-fn invalid(path: impl Into<String>, cause: impl ToString) -> InvalidField {
-    InvalidField { path: path.into(), cause: cause.to_string() }
+fn invalid(path: impl Into<String>, cause: impl Display) -> InvalidField {
+    InvalidField { path: path.into(), cause: format!("{cause}") }
 }
 
 /// One side of a replication, in the words of Kubernetes.
@@ -241,7 +241,7 @@ pub fn next_pass(newest: Option<&Pass>) -> (u64, u32) {
     newest.map_or((1, 0), |pass| (pass.number.saturating_add(1), pass.failures_in_a_row()))
 }
 
-/// Name of the ServiceAccount and ConfigMap of a policy, and the beginning of the names of its Jobs.
+/// Name of the `ServiceAccount` and `ConfigMap` of a policy, and the beginning of the names of its Jobs.
 pub fn base_name(policy: &str) -> String {
     format!("replication-{policy}")
 }

@@ -1,4 +1,4 @@
-//! The ValidatingWebhookConfiguration, made from the whole set of image policies: one entry a policy, so that the API
+//! The `ValidatingWebhookConfiguration`, made from the whole set of image policies: one entry a policy, so that the API
 //! server calls only where a policy speaks, and each policy fails in its own way. Pure; the image policy controller
 //! applies the result. Trust, "The webhook"; decisions about exemptions are stated at each line.
 

@@ -43,7 +43,7 @@ mod tests {
     use berth_crds::ImagePolicy;
     use serde_json::{Value, json};
 
-    fn rendered(spec: Value) -> Value {
+    fn rendered(spec: &Value) -> Value {
         let policy: Guarded<ImagePolicy> = serde_json::from_value(json!({
             "apiVersion": "berth.dev/v1alpha1", "kind": "ImagePolicy",
             "metadata": {"namespace": "berth-system", "name": "p"}, "spec": spec,
@@ -56,7 +56,7 @@ mod tests {
 
     #[test]
     fn mode_and_selector_come_from_the_policy() {
-        let webhook = rendered(json!({
+        let webhook = rendered(&json!({
             "mode": "Warn", "images": ["**"], "require": [], "namespaces": {"matchLabels": {"env": "prod"}},
         }));
         assert_eq!(webhook["failurePolicy"], "Ignore");
@@ -66,7 +66,7 @@ mod tests {
     /// Fail closed: an object that does not parse binds as much as one of its place could.
     #[test]
     fn an_unreadable_policy_is_enforced() {
-        let webhook = rendered(json!({"mode": "Later"}));
+        let webhook = rendered(&json!({"mode": "Later"}));
         assert_eq!(webhook["failurePolicy"], "Fail");
         assert_eq!(webhook["namespaceSelector"]["matchLabels"], Value::Null);
     }

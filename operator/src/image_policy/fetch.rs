@@ -10,7 +10,7 @@ use kube::{Api, ResourceExt, runtime::reflector::Store};
 
 use crate::{Context, certs::Bundle, stores::Guarded};
 
-/// Every ImagePolicy by namespace and name, those that do not parse included.
+/// Every `ImagePolicy` by namespace and name, those that do not parse included.
 pub(super) type Policies = BTreeMap<(String, String), Arc<Guarded<ImagePolicy>>>;
 
 /// What the configuration depends on, and the configuration as it is.

@@ -27,13 +27,16 @@ use tokio::{
 use crate::Scope;
 
 /// A key is read anew after this time, should the watch have missed its change.
-const MAX_AGE: Duration = Duration::from_secs(60);
+const MAX_AGE: Duration = Duration::from_mins(1);
 
 /// The API server is waited for so long. Reviews are waiting, too.
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Namespace and name.
 type SecretName = (String, String);
+
+/// When a Secret was read, and the value of its key, if it has one.
+type Read = (Instant, Option<Vec<u8>>);
 
 /// Contents of the Secrets that policies take keys from.
 pub struct Keys {
@@ -46,7 +49,7 @@ pub struct Keys {
 #[derive(Default)]
 struct Kept {
     /// Every Secret that was asked for, with what was read of it and when.
-    asked: HashMap<SecretName, Option<(Instant, Option<Vec<u8>>)>>,
+    asked: HashMap<SecretName, Option<Read>>,
     /// Counts what was forgotten, so that an answer that was asked for before a change is not kept after it.
     forgotten: u64,
 }
@@ -79,9 +82,8 @@ impl Keys {
             }
         };
         let api = Api::<Secret>::namespaced(self.client.clone(), namespace);
-        let answer = match timeout(PATIENCE, api.get_opt(name)).await {
-            Ok(answer) => answer,
-            Err(_) => return KeySecret::Unreadable("the API server did not answer in time".to_owned()),
+        let Ok(answer) = timeout(PATIENCE, api.get_opt(name)).await else {
+            return KeySecret::Unreadable("the API server did not answer in time".to_owned());
         };
         match answer {
             Ok(Some(secret)) => {

@@ -1,4 +1,4 @@
-//! The image policy controller: keeps the webhook configuration in step with the set of ImagePolicies, and says in each
+//! The image policy controller: keeps the webhook configuration in step with the set of `ImagePolicies`, and says in each
 //! policy's status whether it is in force. One loop over the whole set instead of one reconciliation an object: a
 //! deletion needs no finalizer that way, and the configuration is written once however many policies change.
 
@@ -31,11 +31,11 @@ const NAME: &str = "image-policy";
 const SETTLE: Duration = Duration::from_millis(100);
 
 /// The world is looked at again, should a watch have missed something.
-const EACH: Duration = Duration::from_secs(600);
+const EACH: Duration = Duration::from_mins(10);
 
 /// Bounds of the wait after a failure.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
-const LAST_RETRY: Duration = Duration::from_secs(60);
+const LAST_RETRY: Duration = Duration::from_mins(1);
 
 /// Runs until it is dropped.
 pub async fn run(context: Context) {

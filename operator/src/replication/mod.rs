@@ -1,4 +1,4 @@
-//! The replication controller: a ReplicationPolicy becomes a Job whenever a comparison is due. The worker keeps no state
+//! The replication controller: a `ReplicationPolicy` becomes a Job whenever a comparison is due. The worker keeps no state
 //! and neither do we: Jobs say what was done, the destination says what is there.
 
 mod apply;
@@ -40,7 +40,7 @@ use crate::{
 const NAME: &str = "replication";
 
 /// Looked at again after this time, should a watch have missed something.
-const EACH: Duration = Duration::from_secs(600);
+const EACH: Duration = Duration::from_mins(10);
 
 /// Why a reconciliation failed.
 #[derive(Debug, thiserror::Error)]

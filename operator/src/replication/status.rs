@@ -146,7 +146,7 @@ mod tests {
         Timestamp::from_second(1_800_000_000 + second).unwrap()
     }
 
-    fn policy(status: Value, paused: bool) -> ReplicationPolicy {
+    fn policy(status: &Value, paused: bool) -> ReplicationPolicy {
         serde_json::from_value(json!({
             "apiVersion": "berth.dev/v1alpha1", "kind": "ReplicationPolicy",
             "metadata": {"name": "mirror", "namespace": "team-a", "generation": 2},
@@ -156,7 +156,7 @@ mod tests {
         .unwrap()
     }
 
-    fn pass(number: u64, end: Option<Option<&str>>) -> Pass {
+    fn pass(number: u64, end: Option<Result<(), &str>>) -> Pass {
         let report = ReplicationReport {
             started: at(1),
             finished: at(9),
@@ -166,10 +166,10 @@ mod tests {
             bytes: 70,
             errors: Vec::new(),
         };
-        let end = end.map(|failure| End {
+        let end = end.map(|end| End {
             at: at(10),
-            report: failure.is_none().then_some(report),
-            failure: failure.map(str::to_owned),
+            report: end.is_ok().then_some(report),
+            failure: end.err().map(str::to_owned),
         });
         Pass { number, generation: 2, failures: 0, created: at(0), end }
     }
@@ -180,16 +180,16 @@ mod tests {
 
     #[rstest]
     #[case::first(&[pass(1, None)], false, "Syncing", "False")]
-    #[case::synced(&[pass(1, Some(None))], false, "Synced", "True")]
-    #[case::synced_and_again(&[pass(1, Some(None)), pass(2, None)], false, "Synced", "True")]
-    #[case::failed(&[pass(1, Some(None)), pass(2, Some(Some("no route")))], false, "SyncFailed", "False")]
-    #[case::failed_and_again(&[pass(2, Some(Some("no route"))), pass(3, None)], false, "SyncFailed", "False")]
-    #[case::healed(&[pass(2, Some(Some("no route"))), pass(3, Some(None))], false, "Synced", "True")]
-    #[case::paused(&[pass(1, Some(None))], true, "Paused", "True")]
+    #[case::synced(&[pass(1, Some(Ok(())))], false, "Synced", "True")]
+    #[case::synced_and_again(&[pass(1, Some(Ok(()))), pass(2, None)], false, "Synced", "True")]
+    #[case::failed(&[pass(1, Some(Ok(()))), pass(2, Some(Err("no route")))], false, "SyncFailed", "False")]
+    #[case::failed_and_again(&[pass(2, Some(Err("no route"))), pass(3, None)], false, "SyncFailed", "False")]
+    #[case::healed(&[pass(2, Some(Err("no route"))), pass(3, Some(Ok(())))], false, "Synced", "True")]
+    #[case::paused(&[pass(1, Some(Ok(())))], true, "Paused", "True")]
     #[case::paused_from_the_start(&[], true, "Paused", "True")]
-    #[case::paused_after_failure(&[pass(1, Some(Some("no route")))], true, "SyncFailed", "False")]
+    #[case::paused_after_failure(&[pass(1, Some(Err("no route")))], true, "SyncFailed", "False")]
     fn states(#[case] passes: &[Pass], #[case] paused: bool, #[case] reason: &str, #[case] ready: &str) {
-        let (_, status) = desired(&policy(Value::Null, paused), &outcome(passes), &Time(at(20)));
+        let (_, status) = desired(&policy(&Value::Null, paused), &outcome(passes), &Time(at(20)));
         let condition = conditions::ready(&status.conditions).unwrap();
         assert_eq!((condition.reason.as_str(), condition.status.as_str()), (reason, ready));
         assert_eq!(condition.observed_generation, Some(2));
@@ -198,8 +198,8 @@ mod tests {
     #[test]
     fn an_obstacle_is_told_and_the_last_sync_stays() {
         let (_, before) =
-            desired(&policy(Value::Null, false), &outcome(&[pass(1, Some(None))]), &Time(at(20)));
-        let policy = policy(serde_json::to_value(before).unwrap(), false);
+            desired(&policy(&Value::Null, false), &outcome(&[pass(1, Some(Ok(())))]), &Time(at(20)));
+        let policy = policy(&serde_json::to_value(before).unwrap(), false);
         let obstacle = Obstacle::SecretNotFound { path: "spec.destination.ca".into(), name: "ca".into() };
         let outcome = Outcome { obstacle: Some(&obstacle), passes: &[], due: None };
         let (_, status) = desired(&policy, &outcome, &Time(at(30)));
@@ -211,19 +211,19 @@ mod tests {
     /// A second look writes nothing.
     #[test]
     fn an_unchanged_world_is_an_unchanged_status() {
-        let passes = [pass(1, Some(None))];
-        let (_, first) = desired(&policy(Value::Null, false), &outcome(&passes), &Time(at(20)));
-        let policy = policy(serde_json::to_value(&first).unwrap(), false);
+        let passes = [pass(1, Some(Ok(())))];
+        let (_, first) = desired(&policy(&Value::Null, false), &outcome(&passes), &Time(at(20)));
+        let policy = policy(&serde_json::to_value(&first).unwrap(), false);
         let (_, second) = desired(&policy, &outcome(&passes), &Time(at(30)));
         assert_eq!(to_the_second(Some(&first)), to_the_second(Some(&second)));
     }
 
     #[test]
     fn lag_is_shown_from_a_push_to_the_pass_after_it() {
-        let pushed = policy(json!({"sourceChangedAt": Time(at(5))}), false);
-        let (_, behind) = desired(&pushed, &outcome(&[pass(1, Some(None))]), &Time(at(20)));
+        let pushed = policy(&json!({"sourceChangedAt": Time(at(5))}), false);
+        let (_, behind) = desired(&pushed, &outcome(&[pass(1, Some(Ok(())))]), &Time(at(20)));
         assert_eq!((behind.behind_since, behind.next_sync), (Some(Time(at(5))), Some(Time(at(900)))));
-        let later = Pass { created: at(6), ..pass(2, Some(None)) };
+        let later = Pass { created: at(6), ..pass(2, Some(Ok(()))) };
         let (_, synced) = desired(&pushed, &outcome(&[later]), &Time(at(20)));
         assert_eq!((synced.behind_since, synced.source_changed_at), (None, Some(Time(at(5)))));
     }

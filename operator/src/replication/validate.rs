@@ -50,18 +50,18 @@ fn side(name: &'static str, side: &Side, world: &World) -> Result<(), Obstacle> 
         Side::Url { credentials, ca } => {
             secret(
                 format!("spec.{name}.credentials"),
-                credentials,
+                credentials.as_ref(),
                 &["username", "password"],
                 &world.secrets,
             )?;
-            secret(format!("spec.{name}.ca"), ca, &["ca.crt"], &world.secrets)
+            secret(format!("spec.{name}.ca"), ca.as_ref(), &["ca.crt"], &world.secrets)
         }
     }
 }
 
 fn secret(
     path: String,
-    name: &Option<String>,
+    name: Option<&String>,
     keys: &[&'static str],
     secrets: &BTreeMap<String, Option<Vec<String>>>,
 ) -> Result<(), Obstacle> {

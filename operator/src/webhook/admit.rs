@@ -21,11 +21,17 @@ use tokio::time::{Instant, timeout_at};
 use crate::{
     image_policy::{Keys, validate::rules},
     stores::Guarded,
-    webhook::evidence::{Directory, examine},
+    webhook::{
+        evidence::{Directory, examine},
+        metrics::Reviews,
+    },
 };
 
 /// The longest review that is read: an object of the largest size that the API server stores, before and after.
 pub const MAX_REVIEW: usize = 3 * 1024 * 1024;
+
+/// As `berth_client::ClientError` names a registry's refusal of our credentials.
+const UNAUTHORIZED: &str = "Unauthorized";
 
 /// Images of one review that are checked at the same time.
 const CONCURRENCY: usize = 16;
@@ -40,6 +46,8 @@ pub struct Admission {
     pub directory: Arc<dyn Directory>,
     /// From the arrival of a review to its answer. Shorter than the API server waits.
     pub deadline: Duration,
+    /// Counted and timed here.
+    pub metrics: Reviews,
 }
 
 /// Answers a review.
@@ -48,12 +56,14 @@ pub(super) async fn admit(
     Path((namespace, name)): Path<(String, String)>,
     body: Bytes,
 ) -> Response {
-    let until = Instant::now() + admission.deadline;
+    let began = Instant::now();
     let request = match admission::parse(&body) {
         Ok(request) => request,
         Err(error) => return (StatusCode::BAD_REQUEST, error.to_string()).into_response(),
     };
-    let Some(answer) = admission.answer(&namespace, &name, &request, until).await else {
+    let answer = admission.answer(&namespace, &name, &request, began + admission.deadline).await;
+    admission.metrics.observe(answer.as_ref(), began.elapsed());
+    let Some(answer) = answer else {
         // No verdict at all: the failure policy of the entry decides, as it would if we were not there. That refuses
         // what an enforcing policy binds, and lets pass what a warning one does.
         let message = format!(
@@ -134,10 +144,14 @@ impl Admission {
             Ok(client) => client,
             Err(error) => return Finding::uncheckable(error.reason(), error),
         };
-        timeout_at(until, examine(&client, image, policy)).await.unwrap_or_else(|_| {
+        let Ok(finding) = timeout_at(until, examine(&client, image, policy)).await else {
             let seconds = self.deadline.as_secs();
             let cause = format!("{} did not deliver the evidence within {seconds} seconds", image.host);
-            Finding::uncheckable("DeadlineExceeded", cause)
-        })
+            return Finding::uncheckable("DeadlineExceeded", cause);
+        };
+        if finding.verdict.reason() == UNAUTHORIZED {
+            self.directory.refused(&image.host);
+        }
+        finding
     }
 }

@@ -61,6 +61,11 @@ impl NoRegistry {
 pub trait Directory: Send + Sync {
     /// A client of the registry at `host`, as far as a policy of `namespace` may use it.
     fn client(&self, namespace: &str, host: &str) -> Result<Client, NoRegistry>;
+
+    /// The registry did not accept our credentials: they are not to be used again.
+    fn refused(&self, host: &str) {
+        let _ = host;
+    }
 }
 
 /// The Registries of this cluster, called in the operator's own name.
@@ -117,6 +122,10 @@ impl Directory for Registries {
         })?;
         clients.insert(host.to_owned(), (bundle, client.clone()));
         Ok(client)
+    }
+
+    fn refused(&self, host: &str) {
+        self.tokens.forget(&format!("https://{host}"));
     }
 }
 

@@ -4,6 +4,7 @@
 mod admit;
 pub mod events;
 pub mod evidence;
+pub mod metrics;
 pub mod server;
 pub mod tokens;
 
@@ -66,7 +67,7 @@ pub async fn run(context: Context, stop: CancellationToken) -> Result<(), Operat
     // Whoever connects before everything is known would be refused for no fault of theirs.
     context.stores.wait_until_filled().await;
     let keys = Arc::new(Keys::new(context.client.clone(), context.scope.clone()));
-    let certificate = Arc::new(serving::ServingCertificate::default());
+    let certificate = context.certificate.clone();
     let (has_certificate, _) = watch::channel(false);
     let settings = &context.settings;
     let tokens = tokens::Tokens::new(context.client.clone(), &settings.namespace, &settings.service_account);
@@ -81,7 +82,9 @@ pub async fn run(context: Context, stop: CancellationToken) -> Result<(), Operat
         keys: keys.clone(),
         directory: Arc::new(directory),
         deadline: DEADLINE,
+        metrics: metrics::Reviews::default(),
     });
+    context.metrics.register(|registry| admission.metrics.register(registry));
     let ready = {
         let (stop, certificate) = (stop.clone(), certificate.clone());
         Arc::new(move || match (stop.is_cancelled(), certificate.is_set()) {

@@ -27,7 +27,7 @@ pub enum TokenError {
     Empty,
 }
 
-/// Asks for tokens of one ServiceAccount and keeps them until four fifths of their life are over.
+/// Asks for tokens of one `ServiceAccount` and keeps them until four fifths of their life are over.
 #[derive(Clone)]
 pub struct Tokens {
     api: Api<ServiceAccount>,

@@ -1,6 +1,8 @@
 //! The webhook as the API server and registries meet it: over TLS, in this process, with a registry that can misbehave.
 //! Needs neither root nor network beyond loopback (R-OPR-6, R-SIG-1, R-OPS-3).
 
+#![allow(clippy::unwrap_used, reason = "all of this crate is test code")]
+
 mod cluster;
 mod events;
 mod registry;
@@ -22,7 +24,7 @@ use berth_operator::{
     certs::serving::ServingCertificate,
     image_policy::Keys,
     stores::Guarded,
-    webhook::{Admission, router, server},
+    webhook::{Admission, metrics::Reviews, router, server},
 };
 use k8s_openapi::{ByteString, api::core::v1::Secret};
 use kube::runtime::{
@@ -59,6 +61,7 @@ impl World {
             keys: Arc::new(keys),
             directory: Arc::new(registry.clone()),
             deadline: Duration::from_secs(1),
+            metrics: Reviews::default(),
         });
         let certificate = Arc::new(ServingCertificate::default());
         let root = issue(&certificate);
@@ -77,12 +80,12 @@ impl World {
         let (key, stop) = (Key::new(), Some(stop));
         let mut world =
             Self { registry, cluster, key, policies: writer, certificate, ending, stop, address, http };
-        world.policy("signed", "Enforce", json!({"pem": world.key.pem()}));
+        world.policy("signed", "Enforce", &json!({"pem": world.key.pem()}));
         world
     }
 
     /// Stores the policy `team-a/NAME` for the images of the registry.
-    fn policy(&mut self, name: &str, mode: &str, key: Value) {
+    fn policy(&mut self, name: &str, mode: &str, key: &Value) {
         let policy = serde_json::from_value(json!({
             "apiVersion": "berth.dev/v1alpha1", "kind": "ImagePolicy",
             "metadata": {"name": name, "namespace": "team-a"},

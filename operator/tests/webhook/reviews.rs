@@ -123,7 +123,7 @@ async fn images_of_other_hosts_cannot_be_checked() {
 #[tokio::test]
 async fn warn_lets_in_and_tells() {
     let mut world = World::new().await;
-    world.policy("advice", "Warn", json!({"pem": world.key.pem()}));
+    world.policy("advice", "Warn", &json!({"pem": world.key.pem()}));
     world.registry.push("app", "v1", "one");
     let response = world.review("advice", &[&format!("{HOST}/app:v1")], None).await;
     assert_eq!(response["allowed"], true);
@@ -134,7 +134,7 @@ async fn warn_lets_in_and_tells() {
 #[tokio::test]
 async fn a_policy_whose_key_is_missing_fails_closed_and_heals() {
     let mut world = World::new().await;
-    world.policy("secret", "Enforce", json!({"secretName": "cosign"}));
+    world.policy("secret", "Enforce", &json!({"secretName": "cosign"}));
     let digest = world.registry.push("app", "v1", "one");
     world.registry.sign("app", &digest, &world.key);
     let image = format!("{HOST}/app:v1");

@@ -124,18 +124,15 @@ fn patterns_that_could_match(#[case] text: &str, #[case] normal: Option<&str>) {
     let mut spec = policy_with(&json!([pem("a", RELEASE)]), None);
     spec["images"] = json!(["r.io/x", text]);
     let rules = rules(spec, &[]);
-    match normal {
-        Some(normal) => {
-            rules.policy.unwrap();
-            assert_eq!(rules.images[1].as_str(), normal);
-        }
-        None => {
-            let error = rules.policy.unwrap_err();
-            assert_eq!(error.reason(), "SpecInvalid");
-            assert!(error.to_string().starts_with("spec.images[1]: "), "{error}");
-            // Its scope is in doubt, so it governs everything.
-            assert!(rules.images[0].matches("docker.io/library/alpine"));
-        }
+    if let Some(normal) = normal {
+        rules.policy.unwrap();
+        assert_eq!(rules.images[1].as_str(), normal);
+    } else {
+        let error = rules.policy.unwrap_err();
+        assert_eq!(error.reason(), "SpecInvalid");
+        assert!(error.to_string().starts_with("spec.images[1]: "), "{error}");
+        // Its scope is in doubt, so it governs everything.
+        assert!(rules.images[0].matches("docker.io/library/alpine"));
     }
 }
 

@@ -9,7 +9,7 @@ fn plan_of(spec: Value) -> Result<Plan, InvalidField> {
     Plan::new("team-a", &serde_json::from_value(spec).unwrap())
 }
 
-fn plan(trigger: Value) -> Plan {
+fn plan(trigger: &Value) -> Plan {
     plan_of(json!({"source": {"registry": "a"}, "destination": {"registry": "b"}, "trigger": trigger}))
         .unwrap()
 }
@@ -52,27 +52,27 @@ fn when_a_pass_is_due(
     #[case] now: i64,
     #[case] expected: Due,
 ) {
-    let plan = plan(json!({"onPush": true, "interval": "10m"}));
+    let plan = plan(&json!({"onPush": true, "interval": "10m"}));
     assert_eq!(due(&plan, generation, newest.as_ref(), changed.map(at), at(now)), expected);
 }
 
 #[test]
 fn pushes_wait_for_the_interval_unless_asked_for() {
-    let plan = plan(json!({"interval": "10m"}));
+    let plan = plan(&json!({"interval": "10m"}));
     let ended = pass(5, Some((10, true)));
     assert_eq!(due(&plan, 1, Some(&ended), Some(at(15)), at(20)), Due::At(at(610)));
 }
 
 #[test]
 fn a_short_interval_is_not_slowed_down_by_failures() {
-    let plan = plan(json!({"interval": "5s"}));
+    let plan = plan(&json!({"interval": "5s"}));
     let ended = Pass { failures: 9, ..pass(0, Some((10, false))) };
     assert_eq!(due(&plan, 1, Some(&ended), None, at(11)), Due::At(at(15)));
 }
 
 #[test]
 fn the_interval_without_one_is_a_quarter_of_an_hour() {
-    assert_eq!(plan(Value::Null).interval.to_string(), "15m");
+    assert_eq!(plan(&Value::Null).interval.to_string(), "15m");
 }
 
 #[rstest]
