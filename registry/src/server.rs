@@ -23,8 +23,9 @@ use crate::{
 };
 
 const HANDSHAKE: Duration = Duration::from_secs(10);
-/// For the head of a request; also how long an idle HTTP/1.1 connection is kept.
-const HEAD: Duration = Duration::from_mins(1);
+/// For the head of a request; also how long an idle HTTP/1.1 connection is kept: longer than clients keep theirs (90 s
+/// is common), so that it is they who close it and no request crosses our closing.
+const HEAD: Duration = Duration::from_mins(2);
 /// For a client that neither takes bytes nor closes.
 const STALLED: Duration = Duration::from_mins(1);
 const MAX_HEAD: u32 = 64 * 1024;

@@ -13,7 +13,7 @@ use std::{
 
 use axum::{body::Body, response::Response};
 use bytes::Bytes;
-use http::{HeaderValue, Method, StatusCode};
+use http::{HeaderValue, Method, StatusCode, header::CONTENT_LENGTH};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use ulid::Ulid;
 
@@ -36,6 +36,7 @@ pub(super) struct Exchange {
     status: StatusCode,
     received: Arc<AtomicU64>,
     sent: u64,
+    expected: Option<u64>,
     complete: bool,
 }
 
@@ -60,6 +61,7 @@ impl Exchange {
             status: StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST),
             received: Arc::default(),
             sent: 0,
+            expected: None,
             complete: false,
         }
     }
@@ -83,6 +85,8 @@ impl Exchange {
     pub(super) fn finish(mut self, response: Response) -> Response {
         self.status = response.status();
         self.complete = response.body().is_end_stream();
+        self.expected =
+            response.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
         response.map(|body| Body::new(Sent { body, exchange: self }))
     }
 }
@@ -170,15 +174,15 @@ impl HttpBody for Sent {
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
         match &frame {
-            Some(Ok(frame)) => self.exchange.sent += length(frame),
-            Some(Err(error)) => {
-                tracing::warn!(id = self.exchange.id, %error, "the answer broke off");
+            Some(Ok(frame)) => {
+                self.exchange.sent += length(frame);
+                // A body that knows its end, or has given all of its announced length, is not polled again.
+                self.exchange.complete =
+                    self.body.is_end_stream() || self.exchange.expected == Some(self.exchange.sent);
             }
-            None => {}
+            Some(Err(error)) => tracing::warn!(id = self.exchange.id, %error, "the answer broke off"),
+            None => self.exchange.complete = true,
         }
-        // A body that knows its end is not polled again.
-        self.exchange.complete =
-            !matches!(frame, Some(Err(_))) && (frame.is_none() || self.body.is_end_stream());
         Poll::Ready(frame)
     }
 

@@ -214,3 +214,44 @@ fn value(text: impl std::fmt::Display) -> Result<HeaderValue, ApiError> {
         )
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use berth_registry_core::config::Role;
+    use rstest::rstest;
+
+    use super::*;
+    use crate::auth::Grant;
+
+    /// What each caller is answered before the engine is asked: R-AUTH-2, R-AUTH-3.
+    #[rstest]
+    #[case("GET", "/v2/", [401, 200, 200, 200, 200])]
+    #[case("GET", "/v2/_catalog", [401, 200, 200, 403, 200])]
+    #[case("GET", "/v2/a/tags/list", [401, 200, 200, 403, 200])]
+    #[case("HEAD", "/v2/a/manifests/x", [401, 200, 200, 403, 200])]
+    #[case("PUT", "/v2/a/manifests/x", [401, 403, 200, 403, 200])]
+    #[case("DELETE", "/v2/a/manifests/x", [401, 403, 403, 403, 200])]
+    #[case("POST", "/v2/a/blobs/uploads/", [401, 403, 200, 403, 200])]
+    #[case("GET", "/v2/a/blobs/uploads/id", [401, 403, 200, 403, 200])]
+    #[case("DELETE", "/v2/a/blobs/uploads/id", [401, 403, 200, 403, 200])]
+    #[case("POST", "/berth/v1/prune", [401, 403, 403, 200, 200])]
+    fn rights(#[case] method: Method, #[case] path: &str, #[case] expected: [u16; 5]) {
+        let caller = |grant| match grant {
+            Grant::Nothing => Caller { name: None, grant },
+            grant => Caller { name: Some("somebody".to_owned()), grant },
+        };
+        let grants = [
+            Grant::Nothing,
+            Grant::Role(Role::Pull),
+            Grant::Role(Role::Push),
+            Grant::Role(Role::Prune),
+            Grant::Everything,
+        ];
+        let route = Route::parse(path).unwrap();
+        let answered = grants.map(|grant| match authorize(&caller(grant), needed(&route, &method)) {
+            Ok(()) => 200,
+            Err(error) => error.into_response().status().as_u16(),
+        });
+        assert_eq!(answered, expected, "{method} {path}");
+    }
+}
