@@ -4,12 +4,13 @@
 use std::fmt::Debug;
 
 use berth_operator_core::objects::{self, Owner};
-use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::{NamespaceResourceScope, apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry};
 use kube::{
     Api, Client, Resource, ResourceExt as _,
     api::{DeleteParams, ListParams, Patch, PatchParams, Preconditions, PropagationPolicy},
 };
 use serde::{Serialize, de::DeserializeOwned};
+use serde_json::json;
 
 /// Why children could not be written.
 #[derive(Debug, thiserror::Error)]
@@ -58,6 +59,9 @@ impl Applier<'_> {
                 |live: &&K| live.name_any() == name && objects::is_owned_by(live.meta(), &self.owner.uid);
             match live.iter().find(ours) {
                 Some(found) if objects::is_as_desired(found, object) => {}
+                Some(found) if objects::was_applied(found, object) => {
+                    self.repair(&api, &name, object).await?
+                }
                 Some(_) => self.apply(&api, &name, object).await?,
                 // Not ours by label and owner: either it does not exist, or it is somebody else's.
                 None => match api.get_metadata_opt(&name).await? {
@@ -111,9 +115,51 @@ impl Applier<'_> {
     {
         // Force: a child's fields are the operator's own, whoever wrote them meanwhile.
         let parameters = PatchParams::apply(self.field_manager).force();
-        api.patch(name, &parameters, &Patch::Apply(objects::sealed(object))).await?;
+        let patch = Patch::Apply(objects::sealed(object));
+        match api.patch(name, &parameters, &patch).await {
+            // What others added to a list can contradict what is ours in it.
+            Err(kube::Error::Api(status)) if status.code == 422 => {
+                self.replace_lists(api, name, object).await?;
+                api.patch(name, &parameters, &patch).await?;
+            }
+            result => drop(result?),
+        }
         self.writes.inc();
         tracing::info!(kind = %K::kind(&()), namespace = self.owner.namespace, name, owner = self.owner.name, "applied");
+        Ok(())
+    }
+
+    /// Brings a child back that others have changed. Server-side apply alone leaves the elements that they added to a
+    /// list of ours.
+    async fn repair<K>(&self, api: &Api<K>, name: &str, object: &K) -> Result<(), kube::Error>
+    where
+        K: Resource<DynamicType = ()> + Clone + Debug + Serialize + DeserializeOwned,
+    {
+        tracing::warn!(kind = %K::kind(&()), namespace = self.owner.namespace, name, "was changed by others, and is repaired");
+        self.replace_lists(api, name, object).await?;
+        self.apply(api, name, object).await
+    }
+
+    /// A merge patch puts whole lists in the place of lists. The ownership that it leaves beside that of server-side
+    /// apply is taken off again: it would keep fields alive that are no longer wanted.
+    async fn replace_lists<K>(&self, api: &Api<K>, name: &str, object: &K) -> Result<(), kube::Error>
+    where
+        K: Resource<DynamicType = ()> + Clone + Debug + Serialize + DeserializeOwned,
+    {
+        let parameters =
+            PatchParams { field_manager: Some(self.field_manager.to_owned()), ..PatchParams::default() };
+        let merged = api.patch(name, &parameters, &Patch::Merge(object)).await?;
+        let extra = |entry: &ManagedFieldsEntry| {
+            entry.manager.as_deref() == Some(self.field_manager)
+                && entry.operation.as_deref() == Some("Update")
+        };
+        let (removed, kept): (Vec<_>, Vec<_>) =
+            merged.managed_fields().iter().partition(|entry| extra(entry));
+        if !removed.is_empty() {
+            let resource_version = merged.resource_version();
+            let patch = json!({"metadata": {"managedFields": kept, "resourceVersion": resource_version}});
+            api.patch_metadata(name, &parameters, &Patch::Merge(patch)).await?;
+        }
         Ok(())
     }
 

@@ -8,7 +8,9 @@ pub fn to_stdout() {
     tracing_subscriber::fmt()
         .json()
         .flatten_event(true)
-        .with_current_span(true)
+        // Each line names its object itself; the spans of the controller runtime would say it twice more.
+        .with_current_span(false)
+        .with_span_list(false)
         .with_env_filter(filter)
         .init();
 }

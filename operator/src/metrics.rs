@@ -24,13 +24,20 @@ pub struct Controller {
     pub controller: String,
 }
 
-/// Labels of a certificate.
+/// Labels of a certificate of the operator's own.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Certificate {
-    /// Namespace of its Secret.
-    pub namespace: String,
     /// Name of its Secret.
     pub secret: String,
+}
+
+/// Labels of a Registry.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct RegistryLabels {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub registry: String,
 }
 
 /// All metrics of the operator. Other parts register theirs through [`Metrics::register`].
@@ -42,8 +49,10 @@ pub struct Metrics {
     pub durations: Family<Controller, Histogram, fn() -> Histogram>,
     /// Writes to the API server by the controllers' `apply` steps.
     pub writes: Family<Controller, Counter>,
-    /// Days until a certificate expires.
+    /// Days until a certificate of the operator's own expires.
     pub certificate_days: Family<Certificate, Gauge<f64, AtomicU64>>,
+    /// Days until the certificate of a Registry expires; made from the Registries that exist when it is asked for.
+    pub registry_certificate_days: Family<RegistryLabels, Gauge<f64, AtomicU64>>,
     /// 1 on the leader, 0 elsewhere.
     pub leads: Gauge,
 }
@@ -60,6 +69,7 @@ impl Default for Metrics {
             durations: Family::new_with_constructor(seconds),
             writes: Family::default(),
             certificate_days: Family::default(),
+            registry_certificate_days: Family::default(),
             leads: Gauge::default(),
         };
         metrics.register(|registry| {
@@ -72,8 +82,13 @@ impl Default for Metrics {
             registry.register("writes", "Objects written by controllers", metrics.writes.clone());
             registry.register(
                 "certificate_days_left",
-                "Days until a certificate expires",
+                "Days until a certificate of the operator expires",
                 metrics.certificate_days.clone(),
+            );
+            registry.register(
+                "registry_certificate_days_left",
+                "Days until the certificate of a Registry expires",
+                metrics.registry_certificate_days.clone(),
             );
             registry.register("leads", "1 on the replica that leads", metrics.leads.clone());
         });

@@ -138,10 +138,15 @@ pub fn sealed<K: Resource + Serialize + Clone>(desired: &K) -> K {
     sealed
 }
 
+/// Whether a live object was last applied from `desired`, whatever became of it since.
+pub fn was_applied<K: Resource + Serialize>(live: &K, desired: &K) -> bool {
+    let applied = live.meta().annotations.as_ref().and_then(|annotations| annotations.get(APPLIED_HASH));
+    applied == Some(&hash(desired))
+}
+
 /// Whether a live object was last applied from `desired` and nobody has changed a field of it since.
 pub fn is_as_desired<K: Resource + Serialize>(live: &K, desired: &K) -> bool {
-    let applied = live.meta().annotations.as_ref().and_then(|annotations| annotations.get(APPLIED_HASH));
-    if applied != Some(&hash(desired)) {
+    if !was_applied(live, desired) {
         return false;
     }
     match (serde_json::to_value(live), serde_json::to_value(desired)) {

@@ -39,12 +39,15 @@ pub fn role() -> ClusterRole {
 
 /// The binding for these ServiceAccounts, by namespace and name.
 pub fn binding(accounts: BTreeSet<(String, String)>) -> ClusterRoleBinding {
-    let subjects = accounts.into_iter().map(|(namespace, name)| Subject {
-        kind: "ServiceAccount".to_owned(),
-        name,
-        namespace: Some(namespace),
-        api_group: None,
-    });
+    let subjects: Vec<_> = accounts
+        .into_iter()
+        .map(|(namespace, name)| Subject {
+            kind: "ServiceAccount".to_owned(),
+            name,
+            namespace: Some(namespace),
+            api_group: None,
+        })
+        .collect();
     ClusterRoleBinding {
         metadata: meta(BINDING),
         role_ref: RoleRef {
@@ -52,6 +55,7 @@ pub fn binding(accounts: BTreeSet<(String, String)>) -> ClusterRoleBinding {
             kind: "ClusterRole".to_owned(),
             name: ROLE.to_owned(),
         },
-        subjects: Some(subjects.collect()),
+        // The API server drops an empty list, which would then differ for ever.
+        subjects: (!subjects.is_empty()).then_some(subjects),
     }
 }

@@ -57,8 +57,7 @@ async fn ensure(context: &Context, secrets: &Api<Secret>) -> Result<(), Operator
     }
     write(secrets, stored.as_ref(), WEBHOOK_SECRET, issued.data(&authority)).await?;
     let days = |secret: &str, until: Timestamp| {
-        let labels =
-            metrics::Certificate { namespace: context.settings.namespace.clone(), secret: secret.to_owned() };
+        let labels = metrics::Certificate { secret: secret.to_owned() };
         context.metrics.certificate_days.get_or_create(&labels).set(days_until(until, now));
     };
     days(WEBHOOK_SECRET, issued.validity.not_after);

@@ -4,16 +4,12 @@ use std::time::Duration;
 
 use berth_operator_core::{
     certificate::{Validity, service_names},
-    registry::{self, Children, Tls, ValidRegistry, tls_secret},
+    registry::{self, Children, Tls, ValidRegistry},
 };
 use jiff::Timestamp;
 
 use super::{Failure, ReconcileError, fetch::Fetched, installation};
-use crate::{
-    Context,
-    certs::{controller::days_until, ensure_leaf},
-    metrics::Certificate,
-};
+use crate::{Context, certs::ensure_leaf};
 
 /// What the children were made from.
 pub(super) struct Applied {
@@ -48,9 +44,6 @@ pub(super) fn build(
     if let Some(renewal) = renewal {
         tracing::info!(namespace, name, ?renewal, "issued a certificate");
     }
-    let labels = Certificate { namespace: namespace.clone(), secret: tls_secret(name) };
-    let days = days_until(issued.validity.not_after, now);
-    context.metrics.certificate_days.get_or_create(&labels).set(days);
     let tls = Tls {
         certificate: issued.certificate,
         key: issued.key,

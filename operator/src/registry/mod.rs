@@ -45,6 +45,18 @@ pub enum ReconcileError {
     Nameless,
 }
 
+impl ReconcileError {
+    /// Whether the cause may well lie in this object or its namespace, so that its users should read it: a quota, an
+    /// admission webhook, a value that the API server refuses. A conflict or an outage passes by itself.
+    fn concerns_the_object(&self) -> bool {
+        match self {
+            Self::Api(kube::Error::Api(status)) => matches!(status.code, 400 | 403 | 422),
+            Self::Api(_) | Self::Nameless => false,
+            Self::Certificate(_) | Self::Render(_) => true,
+        }
+    }
+}
+
 impl Reason for ReconcileError {
     fn reason(&self) -> &'static str {
         match self {
@@ -91,7 +103,12 @@ async fn reconcile(object: Arc<Guarded<Registry>>, context: Context) -> Result<A
             status::write_refused(&context, registry, &error).await?;
             Ok(Action::requeue(NET))
         }
-        Err(Failure::Retry(error)) => Err(error),
+        Err(Failure::Retry(error)) => {
+            if error.concerns_the_object() {
+                status::write_failed(&context, registry, &error).await?;
+            }
+            Err(error)
+        }
     }
 }
 

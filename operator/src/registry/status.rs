@@ -64,6 +64,22 @@ pub(super) async fn write_refused(
     patch(context, registry, &owner, &status::refused(error), deployment.as_ref(), Facts::default()).await
 }
 
+/// Writes why the children could not be written; it is tried again.
+pub(super) async fn write_failed(
+    context: &Context,
+    registry: &Registry,
+    error: &ReconcileError,
+) -> Result<(), ReconcileError> {
+    let owner = Owner::registry(registry).ok_or(ReconcileError::Nameless)?;
+    let deployment = deployments(context, &owner).get_opt(&owner.name).await?;
+    let message = match error {
+        ReconcileError::Api(kube::Error::Api(status)) => status.message.clone(),
+        error => error.to_string(),
+    };
+    let state = State::Progressing { reason: "ApplyFailed".to_owned(), message };
+    patch(context, registry, &owner, &state, deployment.as_ref(), Facts::default()).await
+}
+
 /// Writes that an object cannot be read. The conditions in it cannot be read either, so they are made anew, unless the
 /// same was written for this generation already.
 pub(super) async fn write_unreadable(
@@ -152,6 +168,9 @@ async fn patch(
         );
         let type_ = match state {
             State::Stalled { .. } => EventType::Warning,
+            State::Progressing { reason, .. } if reason != "Creating" && reason != "RollingOut" => {
+                EventType::Warning
+            }
             State::Ready { .. } | State::Progressing { .. } => EventType::Normal,
         };
         events::publish(context, registry, type_, state.reason(), state.message()).await;
