@@ -15,11 +15,14 @@ use crate::{
     objects::Owner,
     pod::{Mount, PodParts, Projection, restricted},
     registry::{Installation, ca_config_map, endpoint},
-    replication::{MOUNT, Plan, Side, base_name, job_name},
+    replication::{Ca, MOUNT, Plan, Side, base_name, job_name},
 };
 
 /// The key of the worker's configuration in its `ConfigMap`, and the name of the file.
 pub const FILE: &str = "replicate.yaml";
+
+/// The key of certificates, in Secrets and `ConfigMaps` alike.
+const CA_FILE: &str = "ca.crt";
 
 /// A pass that takes longer is ended; the next one goes on where it was.
 const DEADLINE_SECONDS: i64 = 6 * 3600;
@@ -33,14 +36,15 @@ pub fn service_account(owner: &Owner) -> ServiceAccount {
     }
 }
 
-/// The worker's configuration. It names Secrets' files, and holds nothing secret itself.
-pub fn config_map(owner: &Owner, plan: &Plan) -> Result<ConfigMap, serde_yaml::Error> {
-    let yaml = serde_yaml::to_string(&plan.config)?;
-    Ok(ConfigMap {
-        metadata: owner.child(base_name(&owner.name)),
-        data: Some([(FILE.to_owned(), yaml)].into()),
-        ..ConfigMap::default()
-    })
+/// The worker's configuration. It names Secrets' files, and holds nothing secret itself. `bundle` holds Berth's own
+/// certificates; it goes along where a side is trusted by them.
+pub fn config_map(owner: &Owner, plan: &Plan, bundle: &str) -> Result<ConfigMap, serde_yaml::Error> {
+    let mut data = BTreeMap::from([(FILE.to_owned(), serde_yaml::to_string(&plan.config)?)]);
+    let by_berth = |side: &Side| matches!(side, Side::Url { ca: Ca::Berth, .. });
+    if by_berth(&plan.source) || by_berth(&plan.destination) {
+        data.insert(CA_FILE.to_owned(), bundle.to_owned());
+    }
+    Ok(ConfigMap { metadata: owner.child(base_name(&owner.name)), data: Some(data), ..ConfigMap::default() })
 }
 
 /// The Job of pass `number`, with `annotations` that tell the controller later what it was made for.
@@ -86,9 +90,10 @@ pub fn job(
 }
 
 fn side(owner: &Owner, name: &str, side: &Side) -> Vec<Projection> {
+    let ca_path = format!("{name}-ca/{CA_FILE}");
     match side {
         Side::Registry(registry) => vec![
-            Projection::config_map(&ca_config_map(registry), "ca.crt", &format!("{name}-ca/ca.crt")),
+            Projection::config_map(&ca_config_map(registry), CA_FILE, &ca_path),
             Projection::token(&endpoint(&owner.namespace, registry), &format!("{name}-token/token")),
         ],
         Side::Url { credentials, ca } => {
@@ -96,8 +101,11 @@ fn side(owner: &Owner, name: &str, side: &Side) -> Vec<Projection> {
                 ["username", "password"]
                     .map(|key| Projection::secret(secret, key, &format!("{name}-credentials/{key}")))
             });
-            let ca =
-                ca.iter().map(|secret| Projection::secret(secret, "ca.crt", &format!("{name}-ca/ca.crt")));
+            let ca = match ca {
+                Ca::Public => None,
+                Ca::Berth => Some(Projection::config_map(&base_name(&owner.name), CA_FILE, &ca_path)),
+                Ca::Secret(secret) => Some(Projection::secret(secret, CA_FILE, &ca_path)),
+            };
             login.chain(ca).collect()
         }
     }

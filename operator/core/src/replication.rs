@@ -53,14 +53,38 @@ fn invalid(path: impl Into<String>, cause: impl Display) -> InvalidField {
 pub enum Side {
     /// A Registry of the policy's namespace, by its name.
     Registry(String),
-    /// Any other, with the Secrets that its credentials and certificates are in.
+    /// Any other.
     Url {
         /// Name of a `kubernetes.io/basic-auth` Secret.
         credentials: Option<String>,
-        /// Name of a Secret with the key `ca.crt`.
-        ca: Option<String>,
+        /// What it is trusted by.
+        ca: Ca,
     },
 }
+
+/// What a registry is trusted by, beside the public certificates.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ca {
+    /// Nothing else.
+    Public,
+    /// Berth's own certificates: a Registry of another namespace.
+    Berth,
+    /// The key `ca.crt` of a Secret, by its name.
+    Secret(String),
+}
+
+impl Ca {
+    /// The Secret, if it is one.
+    pub fn secret(&self) -> Option<&String> {
+        match self {
+            Self::Secret(name) => Some(name),
+            Self::Public | Self::Berth => None,
+        }
+    }
+}
+
+/// Services of this cluster; their names are under no public authority.
+const CLUSTER_DOMAIN: &str = ".svc.cluster.local";
 
 /// A policy that can be carried out.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -137,7 +161,13 @@ fn location(namespace: &str, side: &str, location: &Location) -> Result<(Side, R
             let name = |reference: &Option<berth_crds::SecretReference>| {
                 reference.as_ref().map(|reference| reference.secret_name.clone())
             };
-            let (credentials, ca) = (name(&location.credentials), name(&location.ca));
+            let url = url.trim_end_matches('/');
+            let credentials = name(&location.credentials);
+            let ca = match name(&location.ca) {
+                Some(secret) => Ca::Secret(secret),
+                None if url.starts_with("https://") && url.ends_with(CLUSTER_DOMAIN) => Ca::Berth,
+                None => Ca::Public,
+            };
             if credentials.is_some() && url.starts_with("http://") {
                 return Err(invalid(
                     format!("spec.{side}.url"),
@@ -145,8 +175,8 @@ fn location(namespace: &str, side: &str, location: &Location) -> Result<(Side, R
                 ));
             }
             let remote = Remote {
-                url: url.trim_end_matches('/').to_owned(),
-                ca_file: ca.is_some().then(|| file("ca").join("ca.crt")),
+                url: url.to_owned(),
+                ca_file: (ca != Ca::Public).then(|| file("ca").join("ca.crt")),
                 token_file: None,
                 basic_dir: credentials.is_some().then(|| file("credentials")),
             };

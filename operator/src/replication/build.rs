@@ -17,6 +17,8 @@ use k8s_openapi::api::{
     core::v1::{ConfigMap, ServiceAccount},
 };
 
+use crate::replication::fetch::World;
+
 /// What is to exist.
 pub(super) struct Desired {
     /// The worker's identity.
@@ -31,32 +33,31 @@ pub(super) struct Desired {
     pub(super) due: Due,
 }
 
-/// Decides it. A paused policy keeps what it has and begins nothing.
+/// Decides it. A paused policy keeps what it has and begins nothing, and no pass begins towards a Registry that is not
+/// ready. `bundle` holds Berth's own certificates.
 pub(super) fn build(
     owner: &Owner,
     policy: &ReplicationPolicy,
     plan: &Plan,
-    passes: &[Pass],
+    world: &World,
     installation: &Installation,
+    bundle: &str,
     now: Timestamp,
 ) -> Result<Desired, serde_yaml::Error> {
     let generation = policy.metadata.generation.unwrap_or_default();
-    let newest = newest(passes);
+    let passes = &world.passes;
+    let newest = passes.iter().max_by_key(|pass| pass.number);
     let changed = policy.status.as_ref().and_then(|status| status.source_changed_at.as_ref());
     let due = due(plan, generation, newest, changed.map(|time| time.0), now);
-    let start = (due == Due::Now && !policy.spec.paused).then(|| {
+    let begins = due == Due::Now && !policy.spec.paused && world.not_ready().is_none();
+    let start = begins.then(|| {
         let (number, failures) = next_pass(newest);
         Box::new(replicate_job::job(owner, plan, number, annotations(generation, failures), installation))
     });
     let name = policy.name_any();
     let remove = superfluous(passes).into_iter().map(|number| job_name(&name, number)).collect();
     let account = replicate_job::service_account(owner);
-    Ok(Desired { account, config: replicate_job::config_map(owner, plan)?, start, remove, due })
-}
-
-/// The newest pass.
-pub(super) fn newest(passes: &[Pass]) -> Option<&Pass> {
-    passes.iter().max_by_key(|pass| pass.number)
+    Ok(Desired { account, config: replicate_job::config_map(owner, plan, bundle)?, start, remove, due })
 }
 
 /// The newest pass that has ended.

@@ -3,8 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use berth_crds::ReplicationPolicy;
+use berth_crds::{Registry, ReplicationPolicy};
 use berth_operator_core::{
+    conditions,
     objects::Owner,
     replication::{Pass, Plan, Side, pass},
 };
@@ -22,8 +23,23 @@ pub(super) struct World {
     pub(super) passes: Vec<Pass>,
     /// Which keys the Secrets of the plan have; `None` for a Secret that is not there.
     pub(super) secrets: BTreeMap<String, Option<Vec<String>>>,
-    /// Which of the plan's Registries exist.
-    pub(super) registries: BTreeMap<String, bool>,
+    /// The plan's Registries; `None` for one that is not there.
+    pub(super) registries: BTreeMap<String, Option<Readiness>>,
+}
+
+/// Whether a Registry answers, as far as its status says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Readiness {
+    Ready,
+    NotReady,
+}
+
+impl World {
+    /// A Registry that a pass would wait for in vain.
+    pub(super) fn not_ready(&self) -> Option<&str> {
+        let not_ready = |state: &Option<Readiness>| *state == Some(Readiness::NotReady);
+        self.registries.iter().find(|(_, state)| not_ready(state)).map(|(name, _)| name.as_str())
+    }
 }
 
 /// Reads it all.
@@ -43,10 +59,11 @@ pub(super) async fn fetch(
     for side in [&plan.source, &plan.destination] {
         match side {
             Side::Registry(name) => {
-                world.registries.insert(name.clone(), context.stores.registry(namespace, name).is_some());
+                let registry = context.stores.registry(namespace, name);
+                world.registries.insert(name.clone(), registry.as_ref().map(readiness));
             }
             Side::Url { credentials, ca } => {
-                for name in [credentials, ca].into_iter().flatten() {
+                for name in [credentials.as_ref(), ca.secret()].into_iter().flatten() {
                     let secret = secrets.get_opt(name).await?;
                     let keys = secret.map(|secret| secret.data.unwrap_or_default().into_keys().collect());
                     world.secrets.insert(name.clone(), keys);
@@ -55,6 +72,15 @@ pub(super) async fn fetch(
         }
     }
     Ok(world)
+}
+
+fn readiness(registry: &Registry) -> Readiness {
+    let conditions = registry.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+    if conditions::ready(conditions).is_some_and(|ready| ready.status == "True") {
+        Readiness::Ready
+    } else {
+        Readiness::NotReady
+    }
 }
 
 async fn passes(context: &Context, owner: &Owner, policy: &str) -> Result<Vec<Pass>, kube::Error> {

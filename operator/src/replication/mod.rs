@@ -14,6 +14,7 @@ use berth_operator_core::{
     objects::{self, Owner},
     replication::{Due, Plan},
 };
+use futures::{StreamExt, stream};
 use jiff::Timestamp;
 use k8s_openapi::api::{batch::v1::Job, core::v1::Secret};
 use kube::{
@@ -83,6 +84,13 @@ pub async fn run(context: Context) {
     let registries = Api::<PartialObjectMeta<Registry>>::all(context.client.clone());
     controller =
         controller.watches(registries, config, move |registry| naming(&store, &registry, names_registry));
+    let bundle = context.bundle.clone();
+    let changes =
+        stream::unfold(
+            bundle,
+            |mut bundle| async move { bundle.changed().await.ok().map(|()| ((), bundle)) },
+        );
+    let controller = controller.reconcile_all_on(changes.boxed());
     runner::run(NAME, context, controller, reconcile).await;
 }
 
@@ -134,14 +142,21 @@ async fn reconcile(
     };
     let world = fetch::fetch(&context, &owner, policy, &plan).await?;
     if let Err(obstacle) = validate::validate(&plan, &world) {
-        let outcome = Outcome { obstacle: Some(&obstacle), passes: &world.passes, due: None };
+        let outcome =
+            Outcome { obstacle: Some(&obstacle), passes: &world.passes, due: None, not_ready: None };
         status::write(&context, policy, &outcome).await?;
         return Ok(Action::requeue(EACH));
     }
     let now = Timestamp::now();
-    let desired = build(&owner, policy, &plan, &world.passes, &installation(&context), now)?;
+    let Some(bundle) = context.wait_for_bundle().await else { return Ok(Action::await_change()) };
+    let desired = build(&owner, policy, &plan, &world, &installation(&context), bundle.as_pem(), now)?;
     apply::apply(&context, &owner, &desired).await?;
-    let outcome = Outcome { obstacle: None, passes: &world.passes, due: Some(desired.due) };
+    let outcome = Outcome {
+        obstacle: None,
+        passes: &world.passes,
+        due: Some(desired.due),
+        not_ready: world.not_ready(),
+    };
     status::write(&context, policy, &outcome).await?;
     Ok(match desired.due {
         Due::At(next) if !policy.spec.paused => Action::requeue(until(next, now).min(EACH)),
@@ -155,7 +170,7 @@ async fn stalled(
     policy: &ReplicationPolicy,
     obstacle: &Obstacle,
 ) -> Result<Action, ReplicationError> {
-    let outcome = Outcome { obstacle: Some(obstacle), passes: &[], due: None };
+    let outcome = Outcome { obstacle: Some(obstacle), passes: &[], due: None, not_ready: None };
     status::write(context, policy, &outcome).await?;
     Ok(Action::requeue(EACH))
 }

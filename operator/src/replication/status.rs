@@ -29,6 +29,8 @@ pub(super) struct Outcome<'a> {
     pub(super) passes: &'a [Pass],
     /// When the next one is due.
     pub(super) due: Option<Due>,
+    /// A Registry that is waited for.
+    pub(super) not_ready: Option<&'a str>,
 }
 
 fn state(policy: &ReplicationPolicy, outcome: &Outcome<'_>) -> State {
@@ -38,6 +40,9 @@ fn state(policy: &ReplicationPolicy, outcome: &Outcome<'_>) -> State {
     let Some(end) = newest_ended(outcome.passes).and_then(|pass| pass.end.as_ref()) else {
         return if policy.spec.paused {
             State::Ready { reason: "Paused", message: "no pass begins while spec.paused is true".to_owned() }
+        } else if let Some(registry) = outcome.not_ready {
+            let message = format!("waits for the Registry {registry}, which is not ready");
+            State::Progressing { reason: "RegistryNotReady".to_owned(), message }
         } else {
             State::Progressing {
                 reason: "Syncing".to_owned(),
@@ -175,7 +180,7 @@ mod tests {
     }
 
     fn outcome(passes: &[Pass]) -> Outcome<'_> {
-        Outcome { obstacle: None, passes, due: Some(Due::At(at(900))) }
+        Outcome { obstacle: None, passes, due: Some(Due::At(at(900))), not_ready: None }
     }
 
     #[rstest]
@@ -196,12 +201,23 @@ mod tests {
     }
 
     #[test]
+    fn a_registry_is_waited_for_only_by_the_first_pass() {
+        let waiting = |passes: &[Pass]| {
+            let outcome = Outcome { not_ready: Some("a"), ..outcome(passes) };
+            let (_, status) = desired(&policy(&Value::Null, false), &outcome, &Time(at(20)));
+            conditions::ready(&status.conditions).unwrap().reason.clone()
+        };
+        assert_eq!(waiting(&[]), "RegistryNotReady");
+        assert_eq!(waiting(&[pass(1, Some(Ok(())))]), "Synced");
+    }
+
+    #[test]
     fn an_obstacle_is_told_and_the_last_sync_stays() {
         let (_, before) =
             desired(&policy(&Value::Null, false), &outcome(&[pass(1, Some(Ok(())))]), &Time(at(20)));
         let policy = policy(&serde_json::to_value(before).unwrap(), false);
         let obstacle = Obstacle::SecretNotFound { path: "spec.destination.ca".into(), name: "ca".into() };
-        let outcome = Outcome { obstacle: Some(&obstacle), passes: &[], due: None };
+        let outcome = Outcome { obstacle: Some(&obstacle), passes: &[], due: None, not_ready: None };
         let (_, status) = desired(&policy, &outcome, &Time(at(30)));
         assert_eq!(status.last_sync.unwrap().copied, 2);
         assert_eq!(conditions::ready(&status.conditions).unwrap().reason, "SecretNotFound");

@@ -45,7 +45,7 @@ pub(super) fn validate(plan: &Plan, world: &World) -> Result<(), Obstacle> {
 
 fn side(name: &'static str, side: &Side, world: &World) -> Result<(), Obstacle> {
     match side {
-        Side::Registry(registry) if world.registries.get(registry) == Some(&true) => Ok(()),
+        Side::Registry(registry) if matches!(world.registries.get(registry), Some(Some(_))) => Ok(()),
         Side::Registry(registry) => Err(Obstacle::RegistryNotFound { side: name, name: registry.clone() }),
         Side::Url { credentials, ca } => {
             secret(
@@ -54,7 +54,7 @@ fn side(name: &'static str, side: &Side, world: &World) -> Result<(), Obstacle> 
                 &["username", "password"],
                 &world.secrets,
             )?;
-            secret(format!("spec.{name}.ca"), ca.as_ref(), &["ca.crt"], &world.secrets)
+            secret(format!("spec.{name}.ca"), ca.secret(), &["ca.crt"], &world.secrets)
         }
     }
 }
@@ -78,6 +78,7 @@ fn secret(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::replication::fetch::Readiness;
     use rstest::rstest;
     use serde_json::json;
 
@@ -95,7 +96,7 @@ mod tests {
         World {
             passes: Vec::new(),
             secrets: [("login".to_owned(), keys(login)), ("ca".to_owned(), keys(ca))].into(),
-            registries: [("a".to_owned(), registry)].into(),
+            registries: [("a".to_owned(), registry.then_some(Readiness::NotReady))].into(),
         }
     }
 

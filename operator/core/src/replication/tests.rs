@@ -131,14 +131,18 @@ fn numbers_and_failures_go_on() {
     "select": [{"repositories": ["app/**"], "tags": ["v*"]}, {}],
     "rewrite": {"prefix": "mirror/"}, "trigger": {"onPush": true, "interval": "1h"},
 }))]
+#[case::elsewhere(json!({"source": {"registry": "a"}, "destination": {"url": "https://b.team-b.svc.cluster.local"}}))]
 #[case::anonymous(json!({"source": {"url": "http://r:5000"}, "destination": {"registry": "b"}}))]
 fn plans(#[case] spec: Value) {
-    let name = if spec["select"].is_array() {
-        "everything"
-    } else if spec["source"]["url"].is_null() {
-        "registries"
-    } else {
-        "anonymous"
+    let name = match (
+        spec["select"].is_array(),
+        spec["source"]["url"].is_string(),
+        spec["destination"]["url"].is_string(),
+    ) {
+        (true, ..) => "everything",
+        (_, true, _) => "anonymous",
+        (.., true) => "elsewhere",
+        _ => "registries",
     };
     insta::assert_yaml_snapshot!(format!("plan_{name}"), plan_of(spec).unwrap().config);
 }
