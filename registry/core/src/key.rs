@@ -101,7 +101,11 @@ pub fn referrers(repository: &RepositoryName, subject: &Digest) -> String {
 }
 
 /// Prefix of the referrers of a manifest whose artifact type has the same short hash.
-pub fn referrers_of_type(repository: &RepositoryName, subject: &Digest, artifact_type: Option<&str>) -> String {
+pub fn referrers_of_type(
+    repository: &RepositoryName,
+    subject: &Digest,
+    artifact_type: Option<&str>,
+) -> String {
     let hash = Digest::sha256(artifact_type.unwrap_or_default().as_bytes());
     format!("{}{}/", referrers(repository, subject), hash.hex().get(..8).unwrap_or_default())
 }

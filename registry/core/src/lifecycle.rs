@@ -65,7 +65,9 @@ pub fn evaluate(
     judge(rules, repository, images, now)
         .into_iter()
         .filter(|judgement| judgement.remove)
-        .filter_map(|Judgement { digest, tags, rule, reason, .. }| Some(Verdict { digest, tags, rule: rule?, reason }))
+        .filter_map(|Judgement { digest, tags, rule, reason, .. }| {
+            Some(Verdict { digest, tags, rule: rule?, reason })
+        })
         .collect()
 }
 
@@ -80,7 +82,8 @@ pub fn judge(
     rules.sort_by_key(|rule| rule.priority);
     let owners = owners(images);
     // What has a name of its own, or belongs to nothing, is judged by the rules; the rest follows its owners.
-    let judged = |index: usize| owners[index].is_empty() || images[index].tags.iter().any(|tag| !is_attachment(tag));
+    let judged =
+        |index: usize| owners[index].is_empty() || images[index].tags.iter().any(|tag| !is_attachment(tag));
 
     let mut fates: Vec<Option<Fate>> = vec![None; images.len()];
     for rule in rules {
@@ -117,13 +120,15 @@ struct Fate {
 }
 
 fn speaks_about(rule: &LifecycleRule, repository: &RepositoryName) -> bool {
-    rule.repositories.is_empty() || rule.repositories.iter().any(|pattern| pattern.matches(repository.as_str()))
+    rule.repositories.is_empty()
+        || rule.repositories.iter().any(|pattern| pattern.matches(repository.as_str()))
 }
 
 /// As in ECR, an image is selected if each pattern matches one of its tags.
 fn selects(rule: &LifecycleRule, image: &Image) -> bool {
     let patterns = &rule.tag_patterns;
-    let status = rule.tag_status.unwrap_or(if patterns.is_empty() { TagStatus::Any } else { TagStatus::Tagged });
+    let status =
+        rule.tag_status.unwrap_or(if patterns.is_empty() { TagStatus::Any } else { TagStatus::Tagged });
     match status {
         TagStatus::Untagged => image.tags.is_empty(),
         TagStatus::Any if patterns.is_empty() => true,
@@ -168,7 +173,8 @@ fn is_attachment(tag: &Tag) -> bool {
 
 /// For each image the images that it belongs to: its subject, indexes that list it, what its tags are about.
 fn owners(images: &[Image]) -> Vec<BTreeSet<usize>> {
-    let index: BTreeMap<&Digest, usize> = images.iter().enumerate().map(|(i, image)| (&image.digest, i)).collect();
+    let index: BTreeMap<&Digest, usize> =
+        images.iter().enumerate().map(|(i, image)| (&image.digest, i)).collect();
     let mut owners = vec![BTreeSet::new(); images.len()];
     for (i, image) in images.iter().enumerate() {
         owners[i].extend(image.subject.iter().filter_map(|subject| index.get(subject)));

@@ -32,7 +32,11 @@ impl ByteRange {
 
 impl Engine {
     /// Whether the repository holds a blob, and its size. Opens no data.
-    pub async fn stat_blob(&self, repository: &RepositoryName, digest: &Digest) -> Result<BlobStat, EngineError> {
+    pub async fn stat_blob(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<BlobStat, EngineError> {
         let link = self.link(repository, digest).await?;
         Ok(BlobStat { digest: digest.clone(), size: link.size })
     }
@@ -120,7 +124,9 @@ impl Engine {
         self.inner.links.forget(repository, digest);
         match collected {
             Collected::Dead => self.enqueue(&Candidate::Blob(digest.clone())).await,
-            Collected::Needed(manifest) => Err(EngineError::BlobReferenced { blob: digest.clone(), manifest }),
+            Collected::Needed(manifest) => {
+                Err(EngineError::BlobReferenced { blob: digest.clone(), manifest })
+            }
             Collected::Unknown => Err(EngineError::BlobUnknown(digest.clone())),
             Collected::Contended => Err(EngineError::Contended(digest.to_string())),
         }
@@ -136,7 +142,8 @@ impl Engine {
         for some in entries.chunks(PAGE) {
             let reads = some.iter().map(|entry| work(self.manifest_at(&entry.key))).collect();
             let needs = |record: &ManifestRecord| record.state.is_reference() && record.blobs.contains(blob);
-            let found = gather(reads).await?.into_iter().find(|(_, record, _)| record.as_ref().is_some_and(needs));
+            let found =
+                gather(reads).await?.into_iter().find(|(_, record, _)| record.as_ref().is_some_and(needs));
             if let Some((Some(digest), ..)) = found {
                 return Ok(Some(digest));
             }
@@ -147,7 +154,8 @@ impl Engine {
     /// Leaves work for the collector.
     pub(super) async fn enqueue(&self, candidate: &Candidate) -> Result<(), EngineError> {
         let key = key::candidate(Timestamp::now(), Ulid::generate());
-        let body = berth_registry_core::record::encode(candidate, "").map_err(|e| super::drive::damaged(&key, &e))?;
+        let body = berth_registry_core::record::encode(candidate, "")
+            .map_err(|e| super::drive::damaged(&key, &e))?;
         self.store().put(&key, body, PutMode::Overwrite).await?;
         Ok(())
     }

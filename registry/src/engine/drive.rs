@@ -54,7 +54,8 @@ impl<'a> Place<'a> {
                 match record.blobs.get(index) {
                     Some(blob) => (key::link(blob, self.repository), Kind::Link),
                     None => {
-                        let child = record.manifests.get(index - record.blobs.len()).ok_or_else(impossible)?;
+                        let child =
+                            record.manifests.get(index - record.blobs.len()).ok_or_else(impossible)?;
                         (key::manifest(self.repository, child), Kind::Manifest)
                     }
                 }
@@ -159,9 +160,8 @@ impl Engine {
             Action::Replace(slot, version, body) => (slot, PutMode::Update(version), body),
         };
         let (key, kind) = place.key(slot)?;
-        let swap = self
-            .swap(&key, mode, |nonce| encode(&body, nonce), |bytes| Ok(kind.decode(bytes)?.1))
-            .await?;
+        let swap =
+            self.swap(&key, mode, |nonce| encode(&body, nonce), |bytes| Ok(kind.decode(bytes)?.1)).await?;
         Ok(match swap {
             Swap::Won(version) => (Observed::Written(version), None),
             Swap::Lost(now) => (Observed::Lost, Some((slot, observe(&key, kind, now)?))),
@@ -206,7 +206,8 @@ impl Engine {
         mode: PutMode,
         record: &T,
     ) -> Result<Swap, EngineError> {
-        self.swap(key, mode, |nonce| record::encode(record, nonce), |bytes| Ok(record::decode::<T>(bytes)?.1)).await
+        self.swap(key, mode, |nonce| record::encode(record, nonce), |bytes| Ok(record::decode::<T>(bytes)?.1))
+            .await
     }
 
     /// The body and version of a small object, if it exists.
@@ -219,7 +220,10 @@ impl Engine {
     }
 
     /// A plain record and its version, if it exists.
-    pub(super) async fn read_record<T: DeserializeOwned>(&self, key: &str) -> Result<Option<(T, Etag)>, EngineError> {
+    pub(super) async fn read_record<T: DeserializeOwned>(
+        &self,
+        key: &str,
+    ) -> Result<Option<(T, Etag)>, EngineError> {
         let Some((bytes, etag)) = self.read_optional(key).await? else { return Ok(None) };
         let (record, _) = record::decode(&bytes).map_err(|error| damaged(key, &error))?;
         Ok(Some((record, etag)))

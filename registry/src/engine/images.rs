@@ -13,7 +13,8 @@ impl Engine {
     /// Every visible manifest of a repository with its tags, in the order of the digests.
     pub async fn images(&self, repository: &RepositoryName) -> Result<Vec<Image>, EngineError> {
         let entries = self.list_all(&key::manifests(repository)).await?;
-        let manifests = gather(entries.iter().map(|entry| work(self.manifest_at(&entry.key))).collect()).await?;
+        let manifests =
+            gather(entries.iter().map(|entry| work(self.manifest_at(&entry.key))).collect()).await?;
         // The tags are read after the manifests: what is tagged meanwhile is not mistaken for untagged.
         let mut tags = self.all_tags(repository).await?;
         Ok(manifests

@@ -35,7 +35,8 @@ impl Engine {
                 return Err(EngineError::DigestMismatch { expected: expected.clone(), actual });
             }
         };
-        let mut tags: Vec<(&Tag, &Condition)> = options.tags.iter().map(|tag| (tag, &Condition::None)).collect();
+        let mut tags: Vec<(&Tag, &Condition)> =
+            options.tags.iter().map(|tag| (tag, &Condition::None)).collect();
         if let Reference::Tag(tag) = reference {
             tags.retain(|(other, _)| *other != tag);
             tags.push((tag, &options.condition));
@@ -59,9 +60,9 @@ impl Engine {
 
         let target = TagRecord { digest: digest.clone(), media_type: live.media_type.clone(), size };
         let subject = live.subject.clone();
-        let moves = tags.iter().map(|(tag, condition)| {
-            work(self.move_tag(repository, tag, &target, condition, options.author))
-        });
+        let moves = tags
+            .iter()
+            .map(|(tag, condition)| work(self.move_tag(repository, tag, &target, condition, options.author)));
         let moves = gather(moves.collect());
         future::try_join(self.put_referrer(repository, &digest, &live, &manifest, size), moves).await?;
         Ok(PutManifest { digest, subject })
@@ -130,15 +131,20 @@ impl Engine {
     }
 
     /// Deletes a manifest with the tags that point to it. Its blobs are left to the collector.
-    pub async fn delete_manifest(&self, repository: &RepositoryName, digest: &Digest) -> Result<(), EngineError> {
+    pub async fn delete_manifest(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<(), EngineError> {
         let record = match self.drive(DeleteManifest::default(), &Place::new(repository, digest)).await? {
             Deleted::Yes(record) => record,
             Deleted::Unknown => return Err(EngineError::ManifestUnknown(digest.to_string())),
         };
         let candidate = Candidate::Manifest { repository: repository.clone(), digest: digest.clone() };
-        let referrer = record.subject.as_ref().map(|subject| {
-            key::referrer(repository, subject, record.artifact_type.as_deref(), digest)
-        });
+        let referrer = record
+            .subject
+            .as_ref()
+            .map(|subject| key::referrer(repository, subject, record.artifact_type.as_deref(), digest));
         future::try_join3(
             self.enqueue(&candidate),
             async {

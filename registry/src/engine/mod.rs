@@ -89,7 +89,10 @@ pub struct BlobReader {
 
 impl fmt::Debug for BlobReader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("BlobReader").field("size", &self.size).field("range", &self.range).finish_non_exhaustive()
+        f.debug_struct("BlobReader")
+            .field("size", &self.size)
+            .field("range", &self.range)
+            .finish_non_exhaustive()
     }
 }
 
@@ -211,11 +214,14 @@ impl Engine {
 
     /// Whether the store answers; one cheap call.
     pub async fn check(&self) -> Result<(), EngineError> {
-        let asked = self.store().head(key::UPLOAD_SECRET);
+        // A GET: to a HEAD, a missing bucket and a missing object answer alike.
+        let asked = read(self.store(), key::UPLOAD_SECRET);
         match tokio::time::timeout(CHECK_TIMEOUT, asked).await {
             Ok(Ok(_) | Err(StoreError::NotFound(_))) => Ok(()),
             Ok(Err(error)) => Err(error.into()),
-            Err(_) => Err(StoreError::Unreachable(format!("no answer in {} s", CHECK_TIMEOUT.as_secs())).into()),
+            Err(_) => {
+                Err(StoreError::Unreachable(format!("no answer in {} s", CHECK_TIMEOUT.as_secs())).into())
+            }
         }
     }
 
@@ -228,7 +234,9 @@ impl Engine {
         &self,
         work: impl Future<Output = Result<T, EngineError>> + Send + 'static,
     ) -> Result<T, EngineError> {
-        tokio::spawn(work).await.map_err(|e| StoreError::Other(format!("the work on a request ended: {e}")))?
+        tokio::spawn(work)
+            .await
+            .map_err(|e| StoreError::Other(format!("the work on a request ended: {e}")))?
     }
 }
 
@@ -253,4 +261,4 @@ async fn upload_secret(store: &dyn Store) -> Result<Bytes, EngineError> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

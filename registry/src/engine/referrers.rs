@@ -45,7 +45,8 @@ impl Engine {
         };
         let listed = self.list_all(&prefix).await?;
         let index_key = key::referrer_index(repository, digest);
-        let mut index = if listed.len() > FEW { self.referrer_index(&index_key).await? } else { Index::new() };
+        let mut index =
+            if listed.len() > FEW { self.referrer_index(&index_key).await? } else { Index::new() };
         let missing: Vec<_> = listed.iter().filter(|entry| !index.contains_key(name(&entry.key))).collect();
         let rebuild = listed.len() > FEW && !missing.is_empty();
         let reads = missing.into_iter().map(|entry| work(self.descriptor(&entry.key))).collect();

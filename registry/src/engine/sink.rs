@@ -69,7 +69,8 @@ impl Sink {
 
     /// How many parts were written.
     pub(super) fn parts(&self) -> usize {
-        self.multipart.as_ref().map_or(0, |multipart| multipart.parts.len()) + usize::from(self.in_flight.is_some())
+        self.multipart.as_ref().map_or(0, |multipart| multipart.parts.len())
+            + usize::from(self.in_flight.is_some())
     }
 
     /// Whether a part must be written before more bytes can be taken.

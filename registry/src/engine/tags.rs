@@ -119,8 +119,8 @@ impl Engine {
         let mode = match condition {
             Condition::None => {
                 let write = async {
-                    let body =
-                        record::encode(target, &Ulid::generate().to_string()).map_err(|e| damaged(&key, &e))?;
+                    let body = record::encode(target, &Ulid::generate().to_string())
+                        .map_err(|e| damaged(&key, &e))?;
                     self.store().put(&key, body, PutMode::Overwrite).await?;
                     Ok(())
                 };
@@ -130,7 +130,9 @@ impl Engine {
             Condition::Absent => PutMode::Create,
             Condition::Matches(expected) => match self.read_record::<TagRecord>(&key).await? {
                 Some((there, etag)) if there.digest == *expected => PutMode::Update(etag),
-                there => return Err(EngineError::Precondition { actual: there.map(|(there, _)| there.digest) }),
+                there => {
+                    return Err(EngineError::Precondition { actual: there.map(|(there, _)| there.digest) });
+                }
             },
         };
         match self.swap_record(&key, mode, target).await? {

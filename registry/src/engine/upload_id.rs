@@ -35,7 +35,11 @@ impl Upload {
         UploadId(format!("{}.{state}.{}", self.stem(), self.signature(key, repository)))
     }
 
-    pub(super) fn parse(id: &UploadId, key: &hmac::Key, repository: &RepositoryName) -> Result<Self, EngineError> {
+    pub(super) fn parse(
+        id: &UploadId,
+        key: &hmac::Key,
+        repository: &RepositoryName,
+    ) -> Result<Self, EngineError> {
         let parse = || {
             let mut fields = id.0.split('.');
             let (generation, algorithm) = (fields.next()?, fields.next()?);

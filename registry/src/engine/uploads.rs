@@ -155,7 +155,11 @@ impl Engine {
     }
 
     /// How many bytes an upload holds.
-    pub async fn upload_offset(&self, repository: &RepositoryName, id: &UploadId) -> Result<u64, EngineError> {
+    pub async fn upload_offset(
+        &self,
+        repository: &RepositoryName,
+        id: &UploadId,
+    ) -> Result<u64, EngineError> {
         let upload = Upload::parse(id, &self.inner.upload_key, repository)?;
         match self.session(repository, &upload).await? {
             None => Ok(0),
@@ -193,7 +197,10 @@ impl Engine {
                 return Err(error);
             }
             let upload = Upload { fresh: false, ..upload };
-            Ok(Appended { offset: writer.sink.offset(), id: upload.name(&engine.inner.upload_key, &repository) })
+            Ok(Appended {
+                offset: writer.sink.offset(),
+                id: upload.name(&engine.inner.upload_key, &repository),
+            })
         })
         .await
     }
@@ -209,7 +216,8 @@ impl Engine {
     ) -> Result<BlobStat, EngineError> {
         let upload = Upload::parse(id, &self.inner.upload_key, repository)?;
         let (engine, repository, digest) = (self.clone(), repository.clone(), digest.clone());
-        self.detach(async move { engine.finish(&repository, upload, expected_offset, body, &digest).await }).await
+        self.detach(async move { engine.finish(&repository, upload, expected_offset, body, &digest).await })
+            .await
     }
 
     async fn finish(

@@ -82,8 +82,7 @@ async fn ranges(store: &dyn Store) {
     store.put("r/a", body.clone().into(), PutMode::Overwrite).await.unwrap();
     for range in [0..1, 0..size, 5..6, 1000..200_000, size - 1..size] {
         let wanted = range.start as u64..range.end as u64;
-        let object =
-            store.get("r/a", GetOptions { range: Some(wanted), if_none_match: None }).await.unwrap();
+        let object = store.get("r/a", GetOptions { range: Some(wanted), if_none_match: None }).await.unwrap();
         assert_eq!(object.meta.size, size as u64, "the size is the object's");
         let read = collect(object.body, 0).await.unwrap();
         assert_eq!(read, body[range.clone()], "{range:?}");
@@ -217,6 +216,111 @@ mod backends {
             assert!(store.head(key).await.is_err(), "{key}");
         }
         let long = format!("a/{}", "x".repeat(300));
-        assert!(matches!(store.put(&long, bytes("x"), PutMode::Create).await, Err(StoreError::NameTooLong(_))));
+        assert!(matches!(
+            store.put(&long, bytes("x"), PutMode::Create).await,
+            Err(StoreError::NameTooLong(_))
+        ));
+    }
+}
+
+/// S3 against a real server on loopback; it needs a versitygw binary, named by `BERTH_TOOL_VERSITYGW`.
+mod s3 {
+    use std::{
+        net::{TcpListener, TcpStream},
+        process::{Child, Command, Stdio},
+        time::{Duration, Instant},
+    };
+
+    use super::*;
+    use crate::store::{StoreOptions, from_url};
+
+    struct Server {
+        process: Child,
+        _root: tempfile::TempDir,
+    }
+
+    impl Drop for Server {
+        fn drop(&mut self) {
+            let _ = self.process.kill();
+            let _ = self.process.wait();
+        }
+    }
+
+    fn start(tool: &str) -> (Server, String) {
+        let root = tempfile::tempdir().unwrap();
+        for directory in ["data/bucket", "sidecar"] {
+            std::fs::create_dir_all(root.path().join(directory)).unwrap();
+        }
+        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let process = Command::new(tool)
+            .args(["--access", "tester", "--secret", "testerkey", "--port", &address.to_string()])
+            .arg("posix")
+            .arg("--sidecar")
+            .args([root.path().join("sidecar"), root.path().join("data")])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let started = Instant::now();
+        while TcpStream::connect(address).is_err() {
+            assert!(started.elapsed() < Duration::from_secs(20), "versitygw does not listen");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        (Server { process, _root: root }, format!("http://{address}"))
+    }
+
+    /// The store is configured by the environment, which a test must not change: so each question is put to a child
+    /// process of this test binary, which runs `child` alone.
+    fn ask(endpoint: &str, secret: &str, question: &str) {
+        let status = Command::new(std::env::current_exe().unwrap())
+            .args(["store::conformance::s3::child", "--exact", "--ignored", "--nocapture"])
+            .env("AWS_ENDPOINT_URL", endpoint)
+            .env("AWS_ALLOW_HTTP", "true")
+            .env("AWS_REGION", "us-east-1")
+            .env("AWS_ACCESS_KEY_ID", "tester")
+            .env("AWS_SECRET_ACCESS_KEY", secret)
+            .env("BERTH_TEST_QUESTION", question)
+            .status()
+            .unwrap();
+        assert!(status.success(), "{question}");
+    }
+
+    #[test]
+    fn conforms_and_fails_with_reasons() {
+        let Ok(tool) = std::env::var("BERTH_TOOL_VERSITYGW") else { return };
+        let (server, endpoint) = start(&tool);
+        ask(&endpoint, "testerkey", "conforms");
+        ask(&endpoint, "testerkey", "prefixes are apart");
+        ask(&endpoint, "testerkey", "engine");
+        ask(&endpoint, "testerkey", "no bucket");
+        ask(&endpoint, "wrong", "wrong key");
+        drop(server);
+        ask(&endpoint, "testerkey", "no server");
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    #[ignore = "run by conforms_and_fails_with_reasons with an environment of its own"]
+    async fn child() {
+        let open = |url: &str| from_url(url, &StoreOptions::default()).unwrap();
+        let reason = async |url: &str| read(open(url).as_ref(), "x").await.unwrap_err().reason();
+        let question = std::env::var("BERTH_TEST_QUESTION").unwrap_or_default();
+        match question.as_str() {
+            "conforms" => conforms(open("s3://bucket/some/prefix")).await,
+            "prefixes are apart" => {
+                let (a, b, top) = (open("s3://bucket/a"), open("s3://bucket/a/b"), open("s3://bucket"));
+                a.put("k", bytes("a"), PutMode::Create).await.unwrap();
+                b.put("k", bytes("b"), PutMode::Create).await.unwrap();
+                assert_eq!(keys(a.as_ref(), "", None, 10).await.0, ["b/k", "k"]);
+                assert_eq!(read(top.as_ref(), "a/b/k").await.unwrap().0, "b");
+            }
+            "engine" => crate::engine::tests::on_any_store(open("s3://bucket/engine")).await,
+            "no bucket" => {
+                assert_eq!(reason("s3://none").await, "BucketNotFound");
+                assert_eq!(open("s3://none").list("", None, 1).await.unwrap_err().reason(), "BucketNotFound");
+            }
+            "wrong key" => assert_eq!(reason("s3://bucket").await, "CredentialsRefused"),
+            "no server" => assert_eq!(reason("s3://bucket").await, "StoreUnreachable"),
+            other => panic!("no such question: {other:?}"),
+        }
     }
 }

@@ -28,7 +28,9 @@ pub enum StoreError {
     #[error("{0}")]
     Invalid(String),
     /// Another process has the directory.
-    #[error("directory {0} is in use by another process: one directory serves one registry process at a time")]
+    #[error(
+        "directory {0} is in use by another process: one directory serves one registry process at a time"
+    )]
     Locked(String),
     /// Anything else, for example a full disk.
     #[error("the store failed: {0}")]

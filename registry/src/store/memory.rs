@@ -127,7 +127,9 @@ impl Store for MemoryStore {
         match index.cmp(&parts.len()) {
             Ordering::Less => parts[index] = part,
             Ordering::Equal => parts.push(part),
-            Ordering::Greater => return Err(StoreError::Other(format!("part {index} of {key} leaves a gap"))),
+            Ordering::Greater => {
+                return Err(StoreError::Other(format!("part {index} of {key} leaves a gap")));
+            }
         }
         Ok(etag)
     }
@@ -138,7 +140,8 @@ impl Store for MemoryStore {
         if written.len() < parts.len() || written.iter().zip(parts).any(|((etag, _), part)| etag != part) {
             return Err(StoreError::Precondition(key.to_owned()));
         }
-        let whole: Vec<u8> = written.iter().take(parts.len()).flat_map(|(_, body)| body.iter().copied()).collect();
+        let whole: Vec<u8> =
+            written.iter().take(parts.len()).flat_map(|(_, body)| body.iter().copied()).collect();
         state.uploads.remove(id);
         state.insert(key, whole.into());
         Ok(())

@@ -14,13 +14,14 @@ mod directory;
 mod error;
 mod memory;
 mod probe;
-// mod s3;
+mod s3;
+mod s3_error;
 
 pub use directory::DirectoryStore;
 pub use error::StoreError;
 pub use memory::MemoryStore;
 pub use probe::probe;
-// pub use s3::S3Store;
+pub use s3::S3Store;
 
 /// The version of one object: opaque, compared for equality.
 pub type Etag = String;
@@ -150,7 +151,7 @@ pub fn from_url(url: &str, options: &StoreOptions) -> Result<Arc<dyn Store>, Sto
     }
     if let Some(rest) = url.strip_prefix("s3://") {
         let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
-        let _ = (bucket, prefix, options); // return Ok(Arc::new(S3Store::open(bucket, prefix.trim_matches('/'), options)?));
+        return Ok(Arc::new(S3Store::open(bucket, prefix.trim_matches('/'), options)?));
     }
     Err(StoreError::Invalid(format!(
         "store {url:?} is not understood: write memory:, file:///path or s3://bucket/prefix"

@@ -47,7 +47,10 @@ fn older(priority: u32, status: TagStatus, age: &str) -> LifecycleRule {
 
 fn removed(rules: &[LifecycleRule], images: &[Image]) -> BTreeSet<Digest> {
     let now = Timestamp::from_second(NOW).unwrap();
-    evaluate(rules, &"team/app".parse().unwrap(), images, now).into_iter().map(|verdict| verdict.digest).collect()
+    evaluate(rules, &"team/app".parse().unwrap(), images, now)
+        .into_iter()
+        .map(|verdict| verdict.digest)
+        .collect()
 }
 
 fn digests(names: &[&str]) -> BTreeSet<Digest> {
@@ -56,7 +59,8 @@ fn digests(names: &[&str]) -> BTreeSet<Digest> {
 
 #[test]
 fn the_newest_are_kept() {
-    let images = [image("a", 3, &["v1"]), image("b", 2, &["v2"]), image("c", 1, &["v3"]), image("d", 9, &["x"])];
+    let images =
+        [image("a", 3, &["v1"]), image("b", 2, &["v2"]), image("c", 1, &["v3"]), image("d", 9, &["x"])];
     assert_eq!(removed(&[keep(10, &["v*"], 2)], &images), digests(&["a"]));
     assert_eq!(removed(&[keep(10, &["v*"], 0)], &images), digests(&["a", "b", "c"]));
     assert_eq!(removed(&[keep(10, &[], 1)], &images), digests(&["a", "b", "d"]));
@@ -114,7 +118,10 @@ fn children_and_signatures_stay_with_a_kept_image_and_go_with_a_removed_one() {
             image(&format!("{name}-att"), days, &[&tag_of(name, ".att")]),
             image(&format!("{name}-fallback"), days, &[&tag_of(name, "")]),
             Image { subject: Some(digest(name)), ..image(&format!("{name}-sbom"), days, &[]) },
-            Image { subject: Some(digest(&format!("{name}-sbom"))), ..image(&format!("{name}-sbomsig"), days, &[]) },
+            Image {
+                subject: Some(digest(&format!("{name}-sbom"))),
+                ..image(&format!("{name}-sbomsig"), days, &[])
+            },
         ]
     };
     let images: Vec<Image> = set("old", 90, "v1").into_iter().chain(set("new", 89, "v2")).collect();
@@ -135,7 +142,8 @@ fn a_tagged_referrer_stays_with_its_subject_but_goes_alone() {
 #[test]
 fn an_orphaned_signature_is_judged_like_any_image() {
     let tag = format!("{}.sig", digest("gone").referrers_tag());
-    let images = [image("sig", 90, &[&tag]), Image { subject: Some(digest("gone")), ..image("sbom", 90, &[]) }];
+    let images =
+        [image("sig", 90, &[&tag]), Image { subject: Some(digest("gone")), ..image("sbom", 90, &[]) }];
     assert_eq!(removed(&[older(1, TagStatus::Any, "30d")], &images), digests(&["sig", "sbom"]));
     assert_eq!(removed(&[older(1, TagStatus::Untagged, "30d")], &images), digests(&["sbom"]));
 }
@@ -174,7 +182,8 @@ fn every_image_is_told_why() {
 
 fn arbitrary_images() -> impl Strategy<Value = Vec<Image>> {
     let tags = proptest::collection::btree_set(proptest::sample::select(vec!["v1", "v2", "dev", "x"]), 0..3);
-    let one = (0_i64..100, tags, proptest::option::of(0_usize..12), proptest::collection::vec(0_usize..12, 0..3));
+    let one =
+        (0_i64..100, tags, proptest::option::of(0_usize..12), proptest::collection::vec(0_usize..12, 0..3));
     proptest::collection::vec(one, 0..12).prop_map(|rows| {
         let names: Vec<String> = (0..12).map(|i| format!("image {i}")).collect();
         rows.into_iter()
@@ -200,7 +209,8 @@ fn arbitrary_rules() -> impl Strategy<Value = Vec<LifecycleRule>> {
                 rule.keep_last = limit.ok();
                 rule.older_than = limit.err().map(|days| format!("{days}d").parse().unwrap());
                 rule.tag_status =
-                    [None, Some(TagStatus::Any), Some(TagStatus::Tagged), Some(TagStatus::Untagged)][status as usize];
+                    [None, Some(TagStatus::Any), Some(TagStatus::Tagged), Some(TagStatus::Untagged)]
+                        [status as usize];
                 rule
             })
             .collect()

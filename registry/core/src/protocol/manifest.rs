@@ -148,15 +148,19 @@ impl Protocol for PutManifest {
                     _ => self.check_all(version),
                 },
                 (At::Reading, Some(Observed::Absent)) => self.create(),
-                (At::Reading, Some(Observed::Found(Body::Manifest(there, _), version))) => match there.state {
-                    State::Live => Step::Done(Put::Live(there)),
-                    State::Condemned => {
-                        self.replace(version, ManifestRecord { state: State::Live, ..there })
+                (At::Reading, Some(Observed::Found(Body::Manifest(there, _), version))) => {
+                    match there.state {
+                        State::Live => Step::Done(Put::Live(there)),
+                        State::Condemned => {
+                            self.replace(version, ManifestRecord { state: State::Live, ..there })
+                        }
+                        // Another writer's reference, or one left by a crash, serves as well as our own.
+                        State::Pending if there.refers_alike(&self.record) => self.check_all(version),
+                        State::Pending | State::Dead | State::Purged => {
+                            self.replace(version, self.record.clone())
+                        }
                     }
-                    // Another writer's reference, or one left by a crash, serves as well as our own.
-                    State::Pending if there.refers_alike(&self.record) => self.check_all(version),
-                    State::Pending | State::Dead | State::Purged => self.replace(version, self.record.clone()),
-                },
+                }
                 (At::Publishing(live), Some(Observed::Written(_))) => Step::Done(Put::Live(live)),
                 (At::Withdrawing(missing), Some(Observed::Written(_))) => Step::Done(Put::Missing(missing)),
                 _ => self.read(),

@@ -93,7 +93,9 @@ impl Protocol for Mount {
 
     fn next(&mut self, observed: Vec<Observed>) -> Step<Mounted> {
         match (self.at.clone(), only(observed)) {
-            (At::ReadingSource, Some(Observed::Found(Body::Link(source), _))) if source.state.is_visible() => {
+            (At::ReadingSource, Some(Observed::Found(Body::Link(source), _)))
+                if source.state.is_visible() =>
+            {
                 self.create_link(&source)
             }
             (At::ReadingSource | At::Undoing, _) => Step::Done(Mounted::No),
@@ -113,15 +115,17 @@ impl Protocol for Mount {
             (At::ReadingLink(source), _) => self.create_link(&source),
             (At::WritingLink(_, link), Some(Observed::Written(version))) => self.read_blob(link, version),
             (At::WritingLink(source, _), _) => self.read_link(source),
-            (At::ReadingBlob(link, version), Some(Observed::Found(Body::Blob(blob), seen))) => match blob.state {
-                State::Live => self.publish(version, blob),
-                State::Condemned => {
-                    let blob = Blob { state: State::Live, ..blob };
-                    self.at = At::WritingBlob(link, version, blob.clone());
-                    Step::Do(vec![Action::Replace(Slot::Blob, seen, Body::Blob(blob))])
+            (At::ReadingBlob(link, version), Some(Observed::Found(Body::Blob(blob), seen))) => {
+                match blob.state {
+                    State::Live => self.publish(version, blob),
+                    State::Condemned => {
+                        let blob = Blob { state: State::Live, ..blob };
+                        self.at = At::WritingBlob(link, version, blob.clone());
+                        Step::Do(vec![Action::Replace(Slot::Blob, seen, Body::Blob(blob))])
+                    }
+                    _ => self.give_up(link, version),
                 }
-                _ => self.give_up(link, version),
-            },
+            }
             (At::ReadingBlob(link, version), _) => self.give_up(link, version),
             (At::WritingBlob(_, version, blob), Some(Observed::Written(_))) => self.publish(version, blob),
             (At::WritingBlob(link, version, _), _) => self.read_blob(link, version),

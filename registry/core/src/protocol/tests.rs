@@ -162,7 +162,10 @@ impl World {
             }
             for key in [Key::Link(repository), Key::Blob] {
                 if !self.state(key).is_some_and(State::is_visible) {
-                    return Some(format!("manifest of {repository} is live, {key:?} is {:?}", self.state(key)));
+                    return Some(format!(
+                        "manifest of {repository} is live, {key:?} is {:?}",
+                        self.state(key)
+                    ));
                 }
             }
             match self.records.get(&Key::Blob) {
@@ -216,7 +219,10 @@ impl Actor {
     }
 
     fn advance(&mut self, world: &mut World) {
-        fn end<T>(step: Step<T>, name: impl Fn(&T) -> &'static str) -> Result<Vec<Action>, (&'static str, T)> {
+        fn end<T>(
+            step: Step<T>,
+            name: impl Fn(&T) -> &'static str,
+        ) -> Result<Vec<Action>, (&'static str, T)> {
             match step {
                 Step::Do(actions) => Ok(actions),
                 Step::Done(outcome) => Err((name(&outcome), outcome)),
@@ -250,7 +256,11 @@ impl Actor {
 }
 
 impl CollectBlob {
-    fn next(&mut self, seen: Vec<Observed>, data: &mut BTreeSet<String>) -> Result<Vec<Action>, &'static str> {
+    fn next(
+        &mut self,
+        seen: Vec<Observed>,
+        data: &mut BTreeSet<String>,
+    ) -> Result<Vec<Action>, &'static str> {
         let replace = |blob: &Blob, state, version: Version| {
             vec![Action::Replace(Slot::Blob, version, Body::Blob(Blob { state, ..blob.clone() }))]
         };

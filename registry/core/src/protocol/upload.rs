@@ -117,7 +117,9 @@ impl Protocol for Finish {
                 State::Condemned => self.write_blob(link, version, blob.data),
                 // Those bytes are gone, or about to go: never revive a record with the key that it had.
                 State::Purged if blob.data == self.own => Step::Done(Finished::Lost),
-                State::Dead | State::Purged | State::Pending => self.write_blob(link, version, self.own.clone()),
+                State::Dead | State::Purged | State::Pending => {
+                    self.write_blob(link, version, self.own.clone())
+                }
             },
             (At::WritingBlob(link, data), Some(Observed::Written(_))) => self.publish(link, data),
             (At::WritingBlob(link, _), _) => self.read_blob(link),

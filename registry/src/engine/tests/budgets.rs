@@ -72,7 +72,12 @@ impl Bench {
     fn spent(&mut self, what: &'static str, budget: usize) {
         let calls = self.store.calls();
         println!("{what}: {} of {budget}", calls.len());
-        assert!(calls.len() <= budget, "{what}: {} requests, {budget} allowed\n{}", calls.len(), calls.join("\n"));
+        assert!(
+            calls.len() <= budget,
+            "{what}: {} requests, {budget} allowed\n{}",
+            calls.len(),
+            calls.join("\n")
+        );
         self.table.insert(what, (calls.len(), budget));
     }
 
@@ -177,7 +182,8 @@ async fn a_manifest_is_written_in_five_waves() {
     store.calls();
     push(&engine, &repo, "v1", image(&[&blobs[0], &blobs[1]], "")).await;
     let calls = store.calls();
-    let at = |what: &str| calls.iter().position(|call| call.starts_with(what)).unwrap_or_else(|| panic!("{what}"));
+    let at =
+        |what: &str| calls.iter().position(|call| call.starts_with(what)).unwrap_or_else(|| panic!("{what}"));
     assert!(at("PUT n/a!m/") < at("GET l/"), "written as a reference, then the state is read: {calls:#?}");
     assert!(calls.iter().rposition(|call| call.starts_with("GET l/")).unwrap() < at("PUT n/a!t/"));
     assert!(at("PUT n/a!g/") < at("PUT n/a!t/"), "the hint before the tag");

@@ -37,7 +37,8 @@ async fn many_referrers_at_once_are_all_listed() {
             let bytes = attached(&config, &subject, "sig", &i.to_string());
             tokio::spawn(async move {
                 let reference = Reference::Digest(Digest::sha256(&bytes));
-                let put = engine.put_manifest(&repo, &reference, None, bytes, PutOptions::default()).await.unwrap();
+                let put =
+                    engine.put_manifest(&repo, &reference, None, bytes, PutOptions::default()).await.unwrap();
                 let listed = engine.referrers(&repo, &put.subject.unwrap(), None).await.unwrap();
                 assert!(listed.iter().any(|d| d.digest == put.digest), "acknowledged, so listed");
             })
@@ -69,7 +70,8 @@ async fn of_two_conditional_writers_exactly_one_wins() {
                     }
                 })
             });
-            let won: Vec<_> = join_all(writers).await.into_iter().filter_map(|writer| writer.unwrap()).collect();
+            let won: Vec<_> =
+                join_all(writers).await.into_iter().filter_map(|writer| writer.unwrap()).collect();
             assert_eq!(won.len(), 1);
             assert_eq!(engine.get_manifest(&repo, &tag(name)).await.unwrap().digest, won[0]);
         }

@@ -1,6 +1,8 @@
 //! Fault injection at every store call (invariant 1): whatever fails, nothing acknowledged is lost, nothing broken is
 //! shown, and the client's next attempt succeeds.
 
+use std::sync::OnceLock;
+
 use berth_registry_core::Algorithm;
 use futures::future::BoxFuture;
 
@@ -57,7 +59,8 @@ async fn whole(store: &Arc<dyn Store>, engine: &Engine) {
         let repo = repo(&name);
         for image in engine.images(&repo).await.unwrap() {
             let stored = engine.get_manifest(&repo, &Reference::Digest(image.digest.clone())).await.unwrap();
-            let manifest = berth_registry_core::Manifest::parse(Some(&stored.media_type), &stored.bytes).unwrap();
+            let manifest =
+                berth_registry_core::Manifest::parse(Some(&stored.media_type), &stored.bytes).unwrap();
             for blob in manifest.blobs() {
                 let bytes = read_all(&open(store).await, &repo, &blob.digest).await;
                 assert!(blob.digest.matches(&bytes));
@@ -71,7 +74,8 @@ fn small() -> Bytes {
 }
 
 fn large() -> Bytes {
-    pattern((2 << 20) + 500)
+    static LARGE: OnceLock<Bytes> = OnceLock::new();
+    LARGE.get_or_init(|| pattern((2 << 20) + 500)).clone()
 }
 
 async fn has(engine: Engine, name: &str, bytes: Bytes) -> bool {
@@ -212,7 +216,10 @@ async fn a_manifest_with_a_tag_and_a_subject() {
         prepare: |engine| Box::pin(async move { push_blob(&engine, &repo("a"), small()).await }),
         act: |engine, _| {
             Box::pin(async move {
-                engine.put_manifest(&repo("a"), &tag("v1"), None, signed(), PutOptions::default()).await.map(|_| ())
+                engine
+                    .put_manifest(&repo("a"), &tag("v1"), None, signed(), PutOptions::default())
+                    .await
+                    .map(|_| ())
             })
         },
         holds: |engine, _| {
@@ -241,7 +248,9 @@ async fn a_manifest_on_condition() {
                 let options = PutOptions { condition, ..PutOptions::default() };
                 match engine.put_manifest(&repo("a"), &tag("v1"), None, signed(), options).await {
                     // Its own success, the answer to which was lost.
-                    Err(EngineError::Precondition { actual: Some(digest) }) if digest == Digest::sha256(&signed()) => {
+                    Err(EngineError::Precondition { actual: Some(digest) })
+                        if digest == Digest::sha256(&signed()) =>
+                    {
                         Ok(())
                     }
                     other => other.map(|_| ()),

@@ -61,7 +61,10 @@ async fn a_manifest_needs_its_blobs_in_its_own_repository() {
     push_blob(&engine, &here, "config").await;
     let bytes = image(&[&config, &layer], "");
     let error = try_push(&engine, &here, "v1", None, bytes.clone()).await.unwrap_err();
-    assert!(matches!(&error, EngineError::ManifestBlobUnknown(missing) if *missing == [layer.clone()]), "{error}");
+    assert!(
+        matches!(&error, EngineError::ManifestBlobUnknown(missing) if *missing == [layer.clone()]),
+        "{error}"
+    );
     assert!(error.to_string().contains(&layer.to_string()));
     assert!(engine.get_manifest(&here, &tag("v1")).await.is_err());
     assert!(engine.get_manifest(&here, &Reference::Digest(Digest::sha256(&bytes))).await.is_err());
@@ -286,7 +289,11 @@ async fn referrers_are_listed_with_what_they_say() {
             assert!(engine.referrers(&repo, &subject, Some("other")).await.unwrap().is_empty());
         }
         engine.delete_manifest(&repo, &put.digest).await.unwrap();
-        assert_eq!(engine.referrers(&repo, &subject, None).await.unwrap().len(), 5, "the index is not believed");
+        assert_eq!(
+            engine.referrers(&repo, &subject, None).await.unwrap().len(),
+            5,
+            "the index is not believed"
+        );
     }
 }
 
@@ -300,7 +307,8 @@ async fn images_are_seen_as_rules_judge_them() {
     push(&engine, &repo, "other", index(&[&child])).await;
     let bytes = attached(&config, &parent, "sig", "");
     let reference = Reference::Digest(Digest::sha256(&bytes));
-    let signature = engine.put_manifest(&repo, &reference, None, bytes, PutOptions::default()).await.unwrap().digest;
+    let signature =
+        engine.put_manifest(&repo, &reference, None, bytes, PutOptions::default()).await.unwrap().digest;
     let gone = push(&engine, &repo, "gone", image(&[&config], "")).await;
     engine.delete_manifest(&repo, &gone).await.unwrap();
     let images = engine.images(&repo).await.unwrap();

@@ -228,3 +228,43 @@ pub(super) async fn keys(store: &Arc<dyn Store>, prefix: &str) -> Vec<String> {
     let page = store.list(prefix, None, 1000).await.unwrap();
     page.entries.into_iter().map(|Entry { key, .. }| key).collect()
 }
+
+/// The whole life of an image, in large and small pieces, on any store.
+pub(crate) async fn on_any_store(store: Arc<dyn Store>) {
+    let (engine, other) = (open(&store).await, open(&store).await);
+    engine.check().await.unwrap();
+    let (repo, large) = (repo("team/app"), pattern(store.part_size() * 2 + 12_345));
+    let id = engine.begin_upload(&repo, berth_registry_core::Algorithm::Sha256).await.unwrap();
+    let half = store.part_size() + 777;
+    let id = engine.append(&repo, &id, Some(0), body(large.slice(..half))).await.unwrap().id;
+    let layer = Digest::sha256(&large);
+    other.finish_upload(&repo, &id, Some(half as u64), body(large.slice(half..)), &layer).await.unwrap();
+    assert!(read_all(&engine, &repo, &layer).await == large);
+    let config = push_blob(&engine, &repo, "{}").await;
+    let manifest = push(&engine, &repo, "v1", image(&[&config, &layer], "")).await;
+    assert!(other.mount(&"b".parse().unwrap(), &repo, &layer).await.unwrap());
+    let signatures = (0..8).map(|i| {
+        let bytes = attached(&config, &manifest, "sig", &i.to_string());
+        let (engine, repo) = (other.clone(), repo.clone());
+        async move { push(&engine, &repo, &format!("sig{i}"), bytes).await }
+    });
+    futures::future::join_all(signatures).await;
+    for _ in 0..2 {
+        assert_eq!(engine.referrers(&repo, &manifest, Some("sig")).await.unwrap().len(), 8);
+    }
+    assert_eq!(other.tags(&repo, Some("sig6"), 10).await.unwrap().items, ["sig7", "v1"]);
+    assert_eq!(other.catalog(None, 10).await.unwrap().items, ["team/app"]);
+    assert!(matches!(engine.delete_blob(&repo, &layer).await, Err(EngineError::BlobReferenced { .. })));
+    other.delete_manifest(&repo, &manifest).await.unwrap();
+    assert!(engine.get_manifest(&repo, &tag("v1")).await.is_err());
+    engine.delete_blob(&repo, &layer).await.unwrap();
+    let kept = other.read_blob(&"b".parse().unwrap(), &layer, Some(ByteRange::Last(3))).await.unwrap();
+    assert_eq!(kept.stream.try_collect::<Vec<_>>().await.unwrap().concat(), large[large.len() - 3..]);
+}
+
+#[tokio::test]
+async fn the_life_of_an_image() {
+    let root = tempfile::tempdir().unwrap();
+    on_any_store(Arc::new(DirectoryStore::open(root.path()).unwrap())).await;
+    on_any_store(Arc::new(MemoryStore::default())).await;
+}

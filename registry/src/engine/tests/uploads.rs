@@ -114,7 +114,9 @@ async fn content_that_does_not_match_is_refused_and_removed(#[case] size: usize)
     let (repo, bytes) = (repo("a"), pattern(size));
     let wrong = Digest::sha256(b"other");
     let error = engine.put_blob(&repo, &wrong, body(bytes.clone())).await.unwrap_err();
-    assert!(matches!(&error, EngineError::DigestMismatch { actual, .. } if *actual == Digest::sha256(&bytes)));
+    assert!(
+        matches!(&error, EngineError::DigestMismatch { actual, .. } if *actual == Digest::sha256(&bytes))
+    );
     let id = engine.begin_upload(&repo, Algorithm::Sha256).await.unwrap();
     let id = engine.append(&repo, &id, None, body(bytes)).await.unwrap().id;
     let error = engine.finish_upload(&repo, &id, None, body("more"), &wrong).await.unwrap_err();
@@ -267,7 +269,10 @@ async fn ranges_are_cut_as_http_means_them() {
             (ByteRange::Last(999_999), 0..300_000),
         ] {
             let reader = engine.read_blob(&repo, &digest, Some(range)).await.unwrap();
-            assert_eq!((reader.size, reader.range.clone()), (300_000, wanted.start as u64..wanted.end as u64));
+            assert_eq!(
+                (reader.size, reader.range.clone()),
+                (300_000, wanted.start as u64..wanted.end as u64)
+            );
             let read: Vec<Bytes> = reader.stream.try_collect().await.unwrap();
             assert!(read.concat() == bytes[wanted], "{range:?}");
         }

@@ -41,7 +41,9 @@ pub(super) fn failed(key: &str, error: &io::Error) -> StoreError {
         io::ErrorKind::NotFound => StoreError::NotFound(key.to_owned()),
         io::ErrorKind::InvalidFilename => StoreError::NameTooLong(key.to_owned()),
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-            StoreError::CredentialsRefused(format!("{key}: {error}; make the directory writable for this user"))
+            StoreError::CredentialsRefused(format!(
+                "{key}: {error}; make the directory writable for this user"
+            ))
         }
         _ => StoreError::Other(format!("{key}: {error}")),
     }
@@ -51,7 +53,9 @@ impl Files {
     pub(super) fn open(root: PathBuf) -> Result<Self, StoreError> {
         let shown = root.display().to_string();
         let at = |error: io::Error| match failed(&shown, &error) {
-            StoreError::NotFound(_) => StoreError::Invalid(format!("directory {shown} cannot be created: {error}")),
+            StoreError::NotFound(_) => {
+                StoreError::Invalid(format!("directory {shown} cannot be created: {error}"))
+            }
             error => error,
         };
         fs::create_dir_all(&root).map_err(at)?;
@@ -174,7 +178,8 @@ impl Files {
     fn seal(&self, file: &fs::File) -> io::Result<Etag> {
         let now = UNIX_EPOCH.elapsed().unwrap_or_default().as_nanos();
         let now = u64::try_from(now).unwrap_or(u64::MAX);
-        let last = self.clock.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |last| Some(now.max(last + 1)));
+        let last =
+            self.clock.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |last| Some(now.max(last + 1)));
         let time = now.max(last.unwrap_or_else(|last| last) + 1);
         let time: SystemTime = UNIX_EPOCH + Duration::from_nanos(time);
         file.set_modified(time)?;
@@ -234,7 +239,11 @@ fn sync(directory: &Path) -> io::Result<()> {
 /// What is known of a file. No two writes of a process have the same time, so time, size and inode name a version.
 pub(super) fn describe(meta: &fs::Metadata) -> Meta {
     let (seconds, nanoseconds) = (meta.mtime(), meta.mtime_nsec());
-    let modified =
-        Timestamp::new(seconds, i32::try_from(nanoseconds).unwrap_or_default()).unwrap_or(Timestamp::UNIX_EPOCH);
-    Meta { size: meta.len(), etag: format!("{seconds:x}.{nanoseconds:x}-{:x}-{:x}", meta.len(), meta.ino()), modified }
+    let modified = Timestamp::new(seconds, i32::try_from(nanoseconds).unwrap_or_default())
+        .unwrap_or(Timestamp::UNIX_EPOCH);
+    Meta {
+        size: meta.len(),
+        etag: format!("{seconds:x}.{nanoseconds:x}-{:x}-{:x}", meta.len(), meta.ino()),
+        modified,
+    }
 }

@@ -202,12 +202,18 @@ impl Store for DirectoryStore {
     }
 }
 
-async fn stream_file(key: &str, file: fs::File, range: std::ops::Range<u64>) -> Result<StoreStream, StoreError> {
+async fn stream_file(
+    key: &str,
+    file: fs::File,
+    range: std::ops::Range<u64>,
+) -> Result<StoreStream, StoreError> {
     let name = key.to_owned();
     let mut file = tokio::fs::File::from_std(file);
     if range.start > 0 {
         file.seek(io::SeekFrom::Start(range.start)).await.map_err(|e| files::failed(key, &e))?;
     }
     let length = range.end - range.start;
-    Ok(ReaderStream::with_capacity(file.take(length), CHUNK).map_err(move |e| files::failed(&name, &e)).boxed())
+    Ok(ReaderStream::with_capacity(file.take(length), CHUNK)
+        .map_err(move |e| files::failed(&name, &e))
+        .boxed())
 }

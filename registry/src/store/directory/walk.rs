@@ -81,8 +81,7 @@ impl Walk<'_> {
     fn is_wanted(&self, key: &str) -> bool {
         let is_directory = key.ends_with('/');
         let in_prefix = key.starts_with(self.prefix) || (is_directory && self.prefix.starts_with(key));
-        let is_later =
-            self.after.is_none_or(|after| key > after || (is_directory && after.starts_with(key)));
+        let is_later = self.after.is_none_or(|after| key > after || (is_directory && after.starts_with(key)));
         in_prefix && is_later
     }
 }
