@@ -17,28 +17,15 @@ use jiff::Timestamp;
 use tokio::sync::Notify;
 use ulid::Ulid;
 
-use crate::metrics::Metrics;
+use crate::{
+    metrics::Metrics,
+    outbound::{Outbound, OutboundError},
+};
 
 /// Changes within this time share one event.
 const COALESCE: Duration = Duration::from_secs(1);
 const TIMEOUT: Duration = Duration::from_secs(5);
 const ATTEMPTS: u32 = 3;
-
-/// Why events cannot be sent at all.
-#[derive(Debug, thiserror::Error)]
-pub enum EventsError {
-    /// The CA of the sink cannot be read.
-    #[error("cannot read the events' caFile {path}: {source}")]
-    Ca {
-        /// The file.
-        path: String,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// The CA is no certificate, or no client could be built.
-    #[error("cannot build a client for events: {0}")]
-    Client(#[from] reqwest::Error),
-}
 
 /// Takes note of changes; clones share one queue. Without a sink it does nothing.
 #[derive(Clone, Default)]
@@ -58,18 +45,10 @@ struct Pending {
 
 impl Events {
     /// Builds the sender and starts it.
-    pub async fn start(sink: EventSink, metrics: Arc<Metrics>) -> Result<Self, EventsError> {
-        let ca = tokio::fs::read(&sink.ca_file)
-            .await
-            .map_err(|source| EventsError::Ca { path: sink.ca_file.display().to_string(), source })?;
-        let client = reqwest::Client::builder()
-            .no_proxy()
-            .redirect(reqwest::redirect::Policy::none())
-            .timeout(TIMEOUT)
-            .tls_certs_only(reqwest::Certificate::from_pem_bundle(&ca)?)
-            .build()?;
+    pub async fn start(sink: EventSink, metrics: Arc<Metrics>) -> Result<Self, OutboundError> {
+        let outbound = Outbound::new(sink.ca_file.clone(), TIMEOUT).await?;
         let queue = Arc::new(Queue::default());
-        let sender = Sender { client, sink, metrics };
+        let sender = Sender { outbound, sink, metrics };
         tokio::spawn(sender.run(queue.clone()));
         Ok(Self(Some(queue)))
     }
@@ -93,7 +72,7 @@ impl Queue {
 }
 
 struct Sender {
-    client: reqwest::Client,
+    outbound: Outbound,
     sink: EventSink,
     metrics: Arc<Metrics>,
 }
@@ -142,8 +121,8 @@ impl Sender {
         let token = tokio::fs::read_to_string(&self.sink.token_file)
             .await
             .map_err(|error| format!("cannot read {}: {error}", self.sink.token_file.display()))?;
-        let response = self
-            .client
+        let client = self.outbound.client().await;
+        let response = client
             .post(&self.sink.url)
             .bearer_auth(token.trim())
             .header(CONTENT_TYPE, "application/cloudevents+json; charset=utf-8")

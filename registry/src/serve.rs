@@ -14,10 +14,11 @@ use crate::{
         htpasswd::{Users, UsersError},
         token_review::{ApiServer, TokenReviewError, TokenReviewer},
     },
-    events::{Events, EventsError},
+    events::Events,
     http::App,
     jobs::prune::Prune,
     metrics::Metrics,
+    outbound::OutboundError,
     readiness::Readiness,
     server,
     settings::Settings,
@@ -38,8 +39,8 @@ pub enum ServeError {
     #[error(transparent)]
     Tls(#[from] TlsError),
     /// The event sink.
-    #[error(transparent)]
-    Events(#[from] EventsError),
+    #[error("cannot send events: {0}")]
+    Events(OutboundError),
     /// The address.
     #[error("cannot listen on {address}: {source}")]
     Listen {
@@ -69,7 +70,7 @@ pub async fn run(settings: Settings) -> Result<(), ServeError> {
         None => None,
     };
     let events = match settings.events {
-        Some(sink) => Events::start(sink, metrics.clone()).await?,
+        Some(sink) => Events::start(sink, metrics.clone()).await.map_err(ServeError::Events)?,
         None => Events::default(),
     };
     let app = Arc::new(App {

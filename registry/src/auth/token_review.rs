@@ -15,6 +15,7 @@ use serde_json::json;
 use tokio::sync::Semaphore;
 
 use super::{AuthError, Caller, Grant};
+use crate::outbound::{Outbound, OutboundError};
 
 const REMEMBER: Duration = Duration::from_secs(30);
 /// A refusal is remembered for less: the token may be fresh and the API server behind.
@@ -34,17 +35,9 @@ pub enum TokenReviewError {
         "serviceAccounts needs a Kubernetes API server: {0} is not set, run the registry in a Pod or leave serviceAccounts out"
     )]
     NoCluster(&'static str),
-    /// The CA of the API server cannot be read.
-    #[error("cannot read the API server's CA {}: {source}", path.display())]
-    Ca {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// The CA is no certificate, or no client could be built.
-    #[error("cannot build a client of the API server: {0}")]
-    Client(#[from] reqwest::Error),
+    /// There is no client of the API server.
+    #[error("cannot ask the Kubernetes API server: {0}")]
+    Client(#[from] OutboundError),
 }
 
 /// Where the API server is, and who asks it.
@@ -75,7 +68,7 @@ impl ApiServer {
 
 /// Checks tokens.
 pub struct TokenReviewer {
-    client: reqwest::Client,
+    outbound: Outbound,
     server: ApiServer,
     audience: String,
     grants: HashMap<String, Role>,
@@ -110,17 +103,9 @@ struct User {
 impl TokenReviewer {
     /// Reads the API server's CA; asks nothing yet.
     pub async fn new(server: ApiServer, accounts: ServiceAccounts) -> Result<Self, TokenReviewError> {
-        let ca = tokio::fs::read(&server.ca_file)
-            .await
-            .map_err(|source| TokenReviewError::Ca { path: server.ca_file.clone(), source })?;
-        let client = reqwest::Client::builder()
-            .no_proxy()
-            .redirect(reqwest::redirect::Policy::none())
-            .timeout(TIMEOUT)
-            .tls_certs_only(reqwest::Certificate::from_pem_bundle(&ca)?)
-            .build()?;
+        let outbound = Outbound::new(server.ca_file.clone(), TIMEOUT).await?;
         Ok(Self {
-            client,
+            outbound,
             server,
             audience: accounts.audience,
             grants: accounts.allow.into_iter().map(|grant| (grant.name, grant.role)).collect(),
@@ -179,8 +164,8 @@ impl TokenReviewer {
         let own = tokio::fs::read_to_string(&self.server.token_file).await.map_err(|error| {
             unavailable(format!("cannot read {}: {error}", self.server.token_file.display()))
         })?;
-        let response = self
-            .client
+        let client = self.outbound.client().await;
+        let response = client
             .post(format!("{}/apis/authentication.k8s.io/v1/tokenreviews", self.server.url))
             .bearer_auth(own.trim())
             .json(&json!({
