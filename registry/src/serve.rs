@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use berth_registry_core::config::Anonymous;
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
@@ -56,6 +57,12 @@ pub enum ServeError {
 
 /// Serves until SIGTERM or SIGINT, then drains.
 pub async fn run(settings: Settings) -> Result<(), ServeError> {
+    if settings.anonymous == Anonymous::None
+        && settings.htpasswd.is_none()
+        && settings.service_accounts.is_none()
+    {
+        tracing::warn!("nobody may enter: set --htpasswd, serviceAccounts or --anonymous");
+    }
     let metrics = Arc::new(Metrics::default());
     let users = match settings.htpasswd {
         Some(path) => Some(Users::open(path).await?),

@@ -112,7 +112,11 @@ impl Run {
             for name in &page.items {
                 // What the catalog lists was a valid name when it was written.
                 if let Ok(name) = name.parse() {
-                    self.repository(&name).await?;
+                    // One repository in trouble must not keep the others from being pruned.
+                    if let Err(error) = self.repository(&name).await {
+                        tracing::error!(repository = %name, %error, reason = error.reason(), "not pruned");
+                        self.summary.failed += 1;
+                    }
                 }
             }
             last = page.items.last().cloned();
