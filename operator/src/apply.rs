@@ -60,7 +60,7 @@ impl Applier<'_> {
             match live.iter().find(ours) {
                 Some(found) if objects::is_as_desired(found, object) => {}
                 Some(found) if objects::was_applied(found, object) => {
-                    self.repair(&api, &name, object).await?
+                    self.repair(&api, &name, object).await?;
                 }
                 Some(_) => self.apply(&api, &name, object).await?,
                 // Not ours by label and owner: either it does not exist, or it is somebody else's.

@@ -8,7 +8,8 @@ use clap::Parser as _;
 async fn main() -> ExitCode {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     berth_operator::log::to_stdout();
-    match berth_operator::run(berth_operator::cli::Cli::parse()).await {
+    // On the heap: all controllers and servers are one large future.
+    match Box::pin(berth_operator::run(berth_operator::cli::Cli::parse())).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!(%error, reason = error.reason(), "the operator ends");

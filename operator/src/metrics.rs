@@ -103,7 +103,7 @@ impl Metrics {
         add(&mut self.registry.write().unwrap_or_else(std::sync::PoisonError::into_inner));
     }
 
-    /// The text format of OpenMetrics.
+    /// The text format of `OpenMetrics`.
     pub fn encode(&self) -> Result<String, std::fmt::Error> {
         let mut text = String::new();
         encode(&mut text, &self.registry.read().unwrap_or_else(std::sync::PoisonError::into_inner))?;

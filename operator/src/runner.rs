@@ -8,7 +8,7 @@ use kube::{
     core::DeserializeGuard,
     runtime::{
         Config, Controller,
-        controller::Action,
+        controller::{Action, Error},
         reflector::{Lookup, ObjectRef},
     },
 };
@@ -22,11 +22,11 @@ use crate::{
 /// So many objects are reconciled at once, per controller.
 const CONCURRENCY: u16 = 4;
 const FIRST_RETRY: Duration = Duration::from_secs(1);
-const LAST_RETRY: Duration = Duration::from_secs(120);
+const LAST_RETRY: Duration = Duration::from_mins(2);
 
 /// What a failed reconciliation must be able to say.
 pub trait Reason: std::error::Error + Send + Sync + 'static {
-    /// A stable PascalCase word.
+    /// A stable `PascalCase` word.
     fn reason(&self) -> &'static str;
 }
 
@@ -79,12 +79,10 @@ pub async fn run<K, F, E>(
         )
         .for_each(|result| {
             match result {
-                // Told above.
-                Ok(_) | Err(kube::runtime::controller::Error::ReconcilerFailed(..)) => {}
-                // The object was deleted between its event and its turn.
-                Err(kube::runtime::controller::Error::ObjectNotFound(_)) => {}
+                // A failure was told above; an object may be deleted between its event and its turn.
+                Ok(_) | Err(Error::ReconcilerFailed(..) | Error::ObjectNotFound(_)) => {}
                 Err(error) => {
-                    tracing::warn!(controller = name, %error, "a watch failed and is taken up again")
+                    tracing::warn!(controller = name, %error, "a watch failed and is taken up again");
                 }
             }
             futures::future::ready(())

@@ -28,9 +28,9 @@ pub type Guarded<K> = DeserializeGuard<K>;
 pub struct Stores {
     /// All Registries.
     pub registries: Store<Guarded<Registry>>,
-    /// All ReplicationPolicies.
+    /// All `ReplicationPolicies`.
     pub replication_policies: Store<Guarded<ReplicationPolicy>>,
-    /// All ImagePolicies.
+    /// All `ImagePolicies`.
     pub image_policies: Store<Guarded<ImagePolicy>>,
     /// Marked as changed whenever an object in one of the stores is.
     pub changed: watch::Receiver<()>,
@@ -70,7 +70,7 @@ impl Stores {
         object.0.as_ref().ok().cloned()
     }
 
-    /// The ReplicationPolicies of a namespace that parse.
+    /// The `ReplicationPolicies` of a namespace that parse.
     pub fn replication_policies_in(&self, namespace: &str) -> Vec<ReplicationPolicy> {
         let in_namespace =
             |object: &Guarded<ReplicationPolicy>| object.meta().namespace.as_deref() == Some(namespace);
@@ -117,7 +117,7 @@ where
             match event {
                 Ok(_) => changed.send_replace(()),
                 Err(error) => {
-                    tracing::warn!(kind = %K::kind(&()), %error, "the watch failed and is taken up again")
+                    tracing::warn!(kind = %K::kind(&()), %error, "the watch failed and is taken up again");
                 }
             }
             futures::future::ready(())
@@ -142,12 +142,12 @@ async fn follow_bundle(client: &Client, namespace: &str, bundle: watch::Sender<O
                     });
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "the Secret of the certificate authority cannot be used")
+                    tracing::warn!(%error, "the Secret of the certificate authority cannot be used");
                 }
             },
             Ok(None) => return,
             Err(error) => {
-                tracing::warn!(%error, "the watch of the certificate authority failed and is taken up again")
+                tracing::warn!(%error, "the watch of the certificate authority failed and is taken up again");
             }
         }
     }

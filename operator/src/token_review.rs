@@ -1,5 +1,5 @@
 //! Lets the servers of all Registries ask the API server whom a token belongs to: one cluster role, and one binding whose
-//! subjects are their ServiceAccounts. One write when the set changes.
+//! subjects are their `ServiceAccounts`. One write when the set changes.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{Context, field_managers, stores::parsed};
 
-const EACH: Duration = Duration::from_secs(3600);
+const EACH: Duration = Duration::from_hours(1);
 const RETRY: Duration = Duration::from_secs(5);
 
 /// Runs until it is dropped.

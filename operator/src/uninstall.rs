@@ -22,7 +22,7 @@ use crate::{OperatorError, token_review};
 const DEPLOYMENT: &str = "berth-operator";
 const PODS: &str = "app.kubernetes.io/name=berth-operator";
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 const LOOK: Duration = Duration::from_millis(500);
 
 /// Stops the operator, removes its webhook configuration, waits until it is gone, and removes what lets Registries ask

@@ -8,21 +8,21 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 pub enum State {
     /// It is as its spec says.
     Ready {
-        /// PascalCase.
+        /// A stable word in `PascalCase`.
         reason: &'static str,
         /// For people.
         message: String,
     },
     /// It is on its way; nobody has to do anything.
     Progressing {
-        /// PascalCase.
+        /// A stable word in `PascalCase`.
         reason: String,
         /// For people.
         message: String,
     },
     /// It will not get further until somebody changes something.
     Stalled {
-        /// PascalCase.
+        /// A stable word in `PascalCase`.
         reason: String,
         /// What is wrong and how it is cured.
         message: String,

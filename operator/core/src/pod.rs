@@ -200,9 +200,9 @@ pub fn restricted(parts: PodParts) -> PodTemplateSpec {
         read_only: (!mount.writable).then_some(true),
         ..VolumeMount::default()
     });
-    let ports = parts.ports.iter().map(|(name, port)| ContainerPort {
-        name: Some((*name).to_owned()),
-        container_port: *port,
+    let container_ports = parts.ports.iter().map(|(label, number)| ContainerPort {
+        name: Some((*label).to_owned()),
+        container_port: *number,
         ..ContainerPort::default()
     });
     let container = Container {
@@ -210,7 +210,7 @@ pub fn restricted(parts: PodParts) -> PodTemplateSpec {
         image: Some(parts.image),
         args: Some(parts.args),
         env: some(parts.env),
-        ports: some(ports.collect()),
+        ports: some(container_ports.collect()),
         volume_mounts: some(mounts.collect()),
         liveness_probe: parts.liveness,
         readiness_probe: parts.readiness,

@@ -1,4 +1,4 @@
-//! One pass of a ReplicationPolicy as a Job: a stateless worker in a restricted Pod. All that it reads (its
+//! One pass of a `ReplicationPolicy` as a Job: a stateless worker in a restricted Pod. All that it reads (its
 //! configuration, certificates, tokens and credentials of both sides) is one projected folder.
 
 use std::collections::BTreeMap;

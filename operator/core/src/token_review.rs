@@ -37,7 +37,7 @@ pub fn role() -> ClusterRole {
     }
 }
 
-/// The binding for these ServiceAccounts, by namespace and name.
+/// The binding for these `ServiceAccounts`, by namespace and name.
 pub fn binding(accounts: BTreeSet<(String, String)>) -> ClusterRoleBinding {
     let subjects: Vec<_> = accounts
         .into_iter()

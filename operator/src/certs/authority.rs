@@ -81,8 +81,8 @@ impl Authority {
     pub fn bundle(&self) -> Bundle {
         let next = self.next.as_ref().map(|next| next.certificate.as_str());
         let all = std::iter::once(self.active.certificate.as_str()).chain(next);
-        let lines = all.chain(self.former.iter().map(String::as_str)).map(str::trim);
-        Bundle::new(&lines.map(|pem| format!("{pem}\n")).collect::<String>())
+        let lines: Vec<_> = all.chain(self.former.iter().map(String::as_str)).map(str::trim).collect();
+        Bundle::new(&(lines.join("\n") + "\n"))
     }
 
     /// When the one in use ends.

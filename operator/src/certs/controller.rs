@@ -21,7 +21,7 @@ use kube::{
 use super::{AUTHORITY_SECRET, Authority, CertificateError, WEBHOOK_SECRET, ensure_leaf};
 use crate::{Context, OperatorError, field_managers, metrics};
 
-const EACH: Duration = Duration::from_secs(3600);
+const EACH: Duration = Duration::from_hours(1);
 const RETRY: Duration = Duration::from_secs(5);
 
 /// Runs until it is dropped.

@@ -52,7 +52,7 @@ pub(super) async fn fetch(
     })
 }
 
-/// The ReplicationPolicies of the namespace that parse, in the order of their names.
+/// The `ReplicationPolicies` of the namespace that parse, in the order of their names.
 async fn policies(context: &Context, owner: &Owner) -> Result<Vec<ReplicationPolicy>, kube::Error> {
     let api: Api<Guarded<ReplicationPolicy>> = Api::namespaced(context.client.clone(), &owner.namespace);
     let all = api.list(&ListParams::default()).await?;

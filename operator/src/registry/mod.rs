@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// Looked at again although nothing was seen to change: a net, should a watch have missed something.
-const NET: Duration = Duration::from_secs(30 * 60);
+const NET: Duration = Duration::from_mins(30);
 /// While servers are not ready their reasons can change without an event.
 const UNREADY: Duration = Duration::from_secs(5);
 
@@ -144,7 +144,7 @@ impl From<ApplyError> for Failure {
 /// The first four verbs.
 async fn converge(registry: &Registry, context: &Context) -> Result<build::Applied, Failure> {
     let owner = validate::owner(registry, context)?;
-    let fetched = fetch::fetch(context, registry, &owner).await.map_err(ReconcileError::from)?;
+    let fetched = fetch::fetch(context, registry, &owner).await?;
     let valid = validate::validate(registry, owner, context, &fetched)?;
     if valid.paused {
         apply::suspend(context, &valid).await.map_err(ReconcileError::from)?;

@@ -1,5 +1,5 @@
 //! What makes the controller look at a Registry: itself, its children, the Secrets and claims that its spec names, the
-//! ReplicationPolicies that read or write it, its prune runs, and a new certificate authority. Secrets are watched by
+//! `ReplicationPolicies` that read or write it, its prune runs, and a new certificate authority. Secrets are watched by
 //! their metadata only.
 
 use berth_crds::{Registry, ReplicationPolicy};
@@ -109,7 +109,7 @@ fn reference(
     ObjectRef::new(name).within(meta.namespace.as_deref().unwrap_or_default())
 }
 
-/// Jobs that the CronJob made: their end brings a report.
+/// Jobs that the `CronJob` made: their end brings a report.
 fn prune_runs(controller: Registries, context: &Context) -> Registries {
     let selector = format!("{},app.kubernetes.io/component=prune", objects::selector());
     let config = watcher::Config::default().labels(&selector);
@@ -123,7 +123,7 @@ fn prune_runs(controller: Registries, context: &Context) -> Registries {
     })
 }
 
-/// Registries that a ReplicationPolicy reads or writes: its ServiceAccount has to be let in.
+/// Registries that a `ReplicationPolicy` reads or writes: its `ServiceAccount` has to be let in.
 fn replicated(controller: Registries, context: &Context) -> Registries {
     let policies = Api::<Guarded<ReplicationPolicy>>::all(context.client.clone());
     controller.watches(policies, watcher::Config::default(), |policy| {

@@ -72,7 +72,7 @@ pub enum RegistryError {
 }
 
 impl RegistryError {
-    /// A stable PascalCase word.
+    /// A stable word in `PascalCase`.
     pub fn reason(&self) -> &'static str {
         match self {
             Self::NamespaceNotManaged { .. } => "NamespaceNotManaged",

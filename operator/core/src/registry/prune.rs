@@ -1,4 +1,4 @@
-//! The CronJob that applies the lifecycle rules: a thin client of the running servers, which neither mounts the volume
+//! The `CronJob` that applies the lifecycle rules: a thin client of the running servers, which neither mounts the volume
 //! nor knows the bucket's credentials. What it did is read from the termination message of its Pod.
 
 use berth_crds::registry::LifecycleStatus;
@@ -26,7 +26,7 @@ const START_DEADLINE_SECONDS: i64 = 600;
 /// A run that takes longer is ended; the next one goes on where it was.
 const RUN_DEADLINE_SECONDS: i64 = 6 * 3600;
 
-/// The CronJob of a Registry with lifecycle rules.
+/// The `CronJob` of a Registry with lifecycle rules.
 pub fn cron_job(registry: &ValidRegistry, lifecycle: &Lifecycle, installation: &Installation) -> CronJob {
     let owner = &registry.owner;
     let url = endpoint(&owner.namespace, &owner.name);

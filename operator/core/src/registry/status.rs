@@ -17,7 +17,7 @@ use crate::{conditions::State, objects::Owner};
 /// Why a server says that it is not ready: the body of its `/readyz`.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize)]
 pub struct Unready {
-    /// PascalCase.
+    /// A stable word in `PascalCase`.
     pub reason: String,
     /// For people.
     #[serde(default)]

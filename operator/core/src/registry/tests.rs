@@ -18,6 +18,7 @@ use super::{
 };
 use crate::{conditions::State, objects::Owner};
 
+#[allow(clippy::needless_pass_by_value)] // `json!` makes values.
 fn registry(spec: Value) -> Registry {
     let object = json!({
         "apiVersion": "berth.dev/v1alpha1",

@@ -22,7 +22,7 @@ pub struct World {
     pub secrets: BTreeMap<String, BTreeMap<String, ByteString>>,
     /// Names of the claims that the spec names and that exist.
     pub claims: Vec<String>,
-    /// ReplicationPolicies of the namespace, in the order of their names.
+    /// `ReplicationPolicies` of the namespace, in the order of their names.
     pub policies: Vec<ReplicationPolicy>,
 }
 
@@ -215,7 +215,7 @@ fn rule(spec: &SpecRule) -> Result<LifecycleRule, RegistryError> {
     })
 }
 
-/// Who may call with a ServiceAccount's token: the operator reads evidence, the prune job prunes, replication reads its
+/// Who may call with the token of a `ServiceAccount`: the operator reads evidence, the prune job prunes, replication reads its
 /// source and writes its destination.
 fn grants(
     owner: &Owner,
