@@ -55,13 +55,12 @@ impl Engine {
         digest: &Digest,
         range: Option<ByteRange>,
     ) -> Result<BlobReader, EngineError> {
-        let link = match self.inner.links.get(repository, digest) {
-            Some(link) => link,
-            None => {
-                let link = self.link(repository, digest).await?;
-                self.inner.links.put(repository, digest, link.clone());
-                link
-            }
+        let link = if let Some(link) = self.inner.links.get(repository, digest) {
+            link
+        } else {
+            let link = self.link(repository, digest).await?;
+            self.inner.links.put(repository, digest, link.clone());
+            link
         };
         let size = link.size;
         let wanted = match range {

@@ -51,13 +51,11 @@ impl<'a> Place<'a> {
             Slot::Manifest => (key::manifest(self.repository, self.digest), Kind::Manifest),
             Slot::Reference(index) => {
                 let record = self.references.ok_or_else(impossible)?;
-                match record.blobs.get(index) {
-                    Some(blob) => (key::link(blob, self.repository), Kind::Link),
-                    None => {
-                        let child =
-                            record.manifests.get(index - record.blobs.len()).ok_or_else(impossible)?;
-                        (key::manifest(self.repository, child), Kind::Manifest)
-                    }
+                if let Some(blob) = record.blobs.get(index) {
+                    (key::link(blob, self.repository), Kind::Link)
+                } else {
+                    let child = record.manifests.get(index - record.blobs.len()).ok_or_else(impossible)?;
+                    (key::manifest(self.repository, child), Kind::Manifest)
                 }
             }
         })
@@ -184,10 +182,7 @@ impl Engine {
             Err(error) if error.is_ambiguous() => error,
             Err(error) => return Err(error.into()),
         };
-        let now = match self.read_optional(key).await {
-            Ok(now) => now,
-            Err(_) => return Err(error.into()),
-        };
+        let Ok(now) = self.read_optional(key).await else { return Err(error.into()) };
         if let Some((bytes, etag)) = &now
             && nonce_of(bytes).is_ok_and(|theirs| theirs == nonce)
         {

@@ -14,7 +14,6 @@ use aws_lc_rs::hmac;
 use berth_registry_core::{Digest, RepositoryName, Tag, key};
 use bytes::Bytes;
 use futures::stream::BoxStream;
-use tokio::sync::Semaphore;
 use ulid::Ulid;
 
 use crate::store::{PutMode, Store, StoreError, probe, read};
@@ -27,6 +26,7 @@ mod hasher;
 mod images;
 mod link_cache;
 mod manifests;
+mod part_memory;
 mod referrers;
 mod sink;
 mod tags;
@@ -35,6 +35,7 @@ mod uploads;
 
 pub use error::EngineError;
 use link_cache::LinkCache;
+use part_memory::PartMemory;
 
 /// A client's body as it arrives.
 pub type ByteStream = BoxStream<'static, Result<Bytes, std::io::Error>>;
@@ -183,8 +184,7 @@ struct Inner {
     store: Arc<dyn Store>,
     options: EngineOptions,
     upload_key: hmac::Key,
-    /// Memory for parts of uploads, one permit a part.
-    pool: Arc<Semaphore>,
+    part_memory: PartMemory,
     /// Uploads that a request of this process writes to.
     busy_uploads: Mutex<HashSet<Ulid>>,
     /// Repositories that this process has entered into the catalog.
@@ -198,12 +198,12 @@ impl Engine {
     pub async fn open(store: Arc<dyn Store>, options: EngineOptions) -> Result<Self, EngineError> {
         probe(store.as_ref(), &Ulid::generate().to_string()).await?.map_err(EngineError::StoreUnsafe)?;
         let secret = upload_secret(store.as_ref()).await?;
-        let parts = (options.upload_memory / store.part_size().max(1)).clamp(2, Semaphore::MAX_PERMITS);
+        let part_memory = PartMemory::new(options.upload_memory, store.part_size());
         Ok(Self {
             inner: Arc::new(Inner {
                 store,
                 upload_key: hmac::Key::new(hmac::HMAC_SHA256, &secret),
-                pool: Arc::new(Semaphore::new(parts)),
+                part_memory,
                 busy_uploads: Mutex::default(),
                 in_catalog: Mutex::default(),
                 links: LinkCache::new(options.link_cache),

@@ -1,18 +1,20 @@
 //! Bytes on their way from a client into the store: hashed as they come, cut into parts, in bounded memory.
 //! Written straight to the key that the blob will have; nothing is copied when the upload is finished.
 
-use std::sync::Arc;
-
 use berth_registry_core::{
     Algorithm, Digest, key,
     record::{Multipart, Received, Tail},
 };
 use bytes::{Buf as _, Bytes};
 use futures::TryStreamExt as _;
-use tokio::{sync::OwnedSemaphorePermit, task::JoinHandle};
+use tokio::{task::JoinHandle, time::timeout};
 use ulid::Ulid;
 
-use super::{Engine, EngineError, hasher::Hasher};
+use super::{
+    ByteStream, Engine, EngineError,
+    hasher::Hasher,
+    part_memory::{PATIENCE, Share},
+};
 use crate::store::{Etag, GetOptions, PutMode, StoreError, read};
 
 /// A buffer up to this size takes no share of the memory for parts.
@@ -33,7 +35,7 @@ pub(super) struct Sink {
     /// Tails that were read back: garbage once the session no longer names them.
     consumed: Vec<String>,
     buffer: Vec<u8>,
-    permit: Option<OwnedSemaphorePermit>,
+    share: Option<Share>,
     in_flight: Option<JoinHandle<Result<Etag, StoreError>>>,
 }
 
@@ -48,7 +50,7 @@ impl Sink {
             tail: None,
             consumed: Vec::new(),
             buffer: Vec::new(),
-            permit: None,
+            share: None,
             in_flight: None,
         }
     }
@@ -91,9 +93,8 @@ impl Sink {
     }
 
     async fn reserve(&mut self, count: usize) -> Result<(), EngineError> {
-        if self.permit.is_none() && self.buffer.len() + count > SMALL {
-            let pool = Arc::clone(&self.engine.inner.pool);
-            self.permit = Some(pool.acquire_owned().await.map_err(|_| EngineError::UploadBusy)?);
+        if self.share.is_none() && self.buffer.len() + count > SMALL {
+            self.share = Some(self.engine.inner.part_memory.share().await?);
             self.buffer.reserve_exact(self.part_size - self.buffer.len());
         }
         Ok(())
@@ -110,16 +111,41 @@ impl Sink {
         Ok(())
     }
 
+    /// The next bytes of a body. While they are awaited, memory that others need more is given up.
+    pub(super) async fn next(&mut self, body: &mut ByteStream) -> Result<Option<Bytes>, EngineError> {
+        loop {
+            if self.engine.inner.part_memory.is_wanted() && self.share.as_ref().is_some_and(Share::is_overdue)
+            {
+                self.store_tail().await?;
+            }
+            // Asking a stream again after a while loses nothing of it.
+            if let Ok(chunk) = timeout(PATIENCE, body.try_next()).await {
+                return chunk.map_err(EngineError::Body);
+            }
+        }
+    }
+
+    /// Moves the buffer into the store, from where it is read back when more bytes come.
+    async fn store_tail(&mut self) -> Result<(), EngineError> {
+        if !self.buffer.is_empty() {
+            let tail = Tail { data: key::data(Ulid::generate()), size: self.buffer.len() as u64 };
+            let body = Bytes::from(std::mem::take(&mut self.buffer));
+            self.engine.store().put(&tail.data, body, PutMode::Overwrite).await?;
+            self.tail = Some(tail);
+        }
+        self.share = None;
+        Ok(())
+    }
+
     /// Writes the buffer as the next part. While memory allows, the client's next bytes are taken at the same time.
     pub(super) async fn flush(&mut self) -> Result<(), EngineError> {
         self.settle().await?;
-        let multipart = match &mut self.multipart {
-            Some(multipart) => multipart,
-            None => {
-                let data = key::data(Ulid::generate());
-                let id = self.engine.store().create_multipart(&data).await?;
-                self.multipart.insert(Multipart { data, id, parts: Vec::new() })
-            }
+        let multipart = if let Some(multipart) = &mut self.multipart {
+            multipart
+        } else {
+            let data = key::data(Ulid::generate());
+            let id = self.engine.store().create_multipart(&data).await?;
+            self.multipart.insert(Multipart { data, id, parts: Vec::new() })
         };
         let index = multipart.parts.len();
         if index >= MAX_PARTS {
@@ -128,22 +154,17 @@ impl Sink {
         let body = Bytes::from(std::mem::take(&mut self.buffer));
         let (engine, data, id) = (self.engine.clone(), multipart.data.clone(), multipart.id.clone());
         let write = async move { engine.store().put_part(&data, &id, index, body).await };
-        match Arc::clone(&self.engine.inner.pool).try_acquire_owned() {
-            Ok(next) => {
-                let current = self.permit.replace(next);
-                self.in_flight = Some(tokio::spawn(async move {
-                    let etag = write.await;
-                    drop(current);
-                    etag
-                }));
-                self.buffer.reserve_exact(self.part_size);
-            }
-            Err(_) => {
-                let etag = write.await?;
-                multipart.parts.push(etag);
-                self.buffer.reserve_exact(self.part_size);
-            }
+        if let Some(next) = self.engine.inner.part_memory.try_share() {
+            let current = self.share.replace(next);
+            self.in_flight = Some(tokio::spawn(async move {
+                let etag = write.await;
+                drop(current);
+                etag
+            }));
+        } else {
+            multipart.parts.push(write.await?);
         }
+        self.buffer.reserve_exact(self.part_size);
         Ok(())
     }
 
@@ -161,13 +182,7 @@ impl Sink {
     /// Brings all bytes into the store and says where they are, so that any replica can go on.
     pub(super) async fn save(&mut self) -> Result<Received, EngineError> {
         self.settle().await?;
-        if !self.buffer.is_empty() {
-            let tail = Tail { data: key::data(Ulid::generate()), size: self.buffer.len() as u64 };
-            let body = Bytes::from(std::mem::take(&mut self.buffer));
-            self.permit = None;
-            self.engine.store().put(&tail.data, body, PutMode::Overwrite).await?;
-            self.tail = Some(tail);
-        }
+        self.store_tail().await?;
         Ok(Received {
             offset: self.offset,
             algorithm: self.hasher.algorithm(),
@@ -182,7 +197,7 @@ impl Sink {
         let known = self.hasher.algorithm() == expected.algorithm();
         if known {
             // Known before a byte more is written.
-            self.compare(expected, self.hasher.digest())?;
+            compare(expected, self.hasher.digest())?;
         }
         let (data, trusted) = match self.join().await {
             Ok(data) => (data, known),
@@ -195,17 +210,9 @@ impl Sink {
         };
         if !trusted {
             let actual = self.hash_object(&data, expected.algorithm()).await?;
-            self.compare(expected, actual)?;
+            compare(expected, actual)?;
         }
         Ok(data)
-    }
-
-    fn compare(&self, expected: &Digest, actual: Option<Digest>) -> Result<(), EngineError> {
-        match actual {
-            Some(actual) if actual == *expected => Ok(()),
-            Some(actual) => Err(EngineError::DigestMismatch { expected: expected.clone(), actual }),
-            None => Err(EngineError::UploadLost),
-        }
     }
 
     async fn join(&mut self) -> Result<String, EngineError> {
@@ -217,7 +224,7 @@ impl Sink {
             let data = key::data(Ulid::generate());
             let body = Bytes::from(std::mem::take(&mut self.buffer));
             self.engine.store().put(&data, body, PutMode::Overwrite).await?;
-            self.permit = None;
+            self.share = None;
             return Ok(data);
         }
         self.load_tail().await?;
@@ -226,7 +233,7 @@ impl Sink {
             self.settle().await?;
         }
         self.buffer = Vec::new();
-        self.permit = None;
+        self.share = None;
         let Some(multipart) = &self.multipart else { return Err(EngineError::UploadLost) };
         self.engine.store().complete_multipart(&multipart.data, &multipart.id, &multipart.parts).await?;
         Ok(multipart.data.clone())
@@ -263,5 +270,13 @@ impl Sink {
             self.consumed.push(tail.data);
         }
         self.sweep().await;
+    }
+}
+
+fn compare(expected: &Digest, actual: Option<Digest>) -> Result<(), EngineError> {
+    match actual {
+        Some(actual) if actual == *expected => Ok(()),
+        Some(actual) => Err(EngineError::DigestMismatch { expected: expected.clone(), actual }),
+        None => Err(EngineError::UploadLost),
     }
 }

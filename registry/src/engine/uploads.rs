@@ -8,7 +8,6 @@ use berth_registry_core::{
     protocol::{Finish, Finished},
     record::{Link, Progress, Session, State},
 };
-use futures::TryStreamExt as _;
 use jiff::Timestamp;
 use ulid::Ulid;
 
@@ -93,7 +92,7 @@ impl Writer {
     }
 
     async fn absorb(&mut self, mut body: ByteStream) -> Result<(), EngineError> {
-        while let Some(mut chunk) = body.try_next().await.map_err(EngineError::Body)? {
+        while let Some(mut chunk) = self.sink.next(&mut body).await? {
             while !chunk.is_empty() {
                 if self.sink.is_full() {
                     self.sink.flush().await?;
@@ -276,7 +275,7 @@ impl Engine {
         self.detach(async move {
             let mut sink = Sink::new(&engine, digest.algorithm());
             let taken = async {
-                while let Some(mut chunk) = body.try_next().await.map_err(EngineError::Body)? {
+                while let Some(mut chunk) = sink.next(&mut body).await? {
                     while !chunk.is_empty() {
                         if sink.is_full() {
                             sink.flush().await?;
@@ -288,7 +287,10 @@ impl Engine {
             }
             .await;
             match taken {
-                Ok(data) => engine.commit(&repository, &digest, sink.offset(), &data).await,
+                Ok(data) => {
+                    sink.sweep().await;
+                    engine.commit(&repository, &digest, sink.offset(), &data).await
+                }
                 Err(error) => {
                     sink.discard().await;
                     Err(error)

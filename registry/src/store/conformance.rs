@@ -16,12 +16,12 @@ fn bytes(text: &'static str) -> Bytes {
     Bytes::from_static(text.as_bytes())
 }
 
-fn is_not_found<T: std::fmt::Debug>(result: Result<T, StoreError>) -> bool {
-    matches!(result, Err(StoreError::NotFound(_)))
+fn is_not_found<T>(result: Result<T, StoreError>) -> bool {
+    result.is_err_and(|error| matches!(error, StoreError::NotFound(_)))
 }
 
-fn is_precondition<T: std::fmt::Debug>(result: Result<T, StoreError>) -> bool {
-    matches!(result, Err(StoreError::Precondition(_)))
+fn is_precondition<T>(result: Result<T, StoreError>) -> bool {
+    result.is_err_and(|error| matches!(error, StoreError::Precondition(_)))
 }
 
 /// Runs everything on an empty store.

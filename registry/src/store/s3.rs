@@ -29,7 +29,7 @@ const PART_SIZE: usize = 8 << 20;
 /// Longer silence of the store counts as no answer.
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-const SIGNATURE_LIFETIME: Duration = Duration::from_secs(60);
+const SIGNATURE_LIFETIME: Duration = Duration::from_mins(1);
 
 /// A store in a bucket.
 #[derive(Debug)]

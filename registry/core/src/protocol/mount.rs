@@ -103,7 +103,6 @@ impl Protocol for Mount {
                 let link = self.pending(&source);
                 self.read_blob(link, version)
             }
-            (At::CreatingLink(source), _) => self.read_link(source),
             (At::ReadingLink(source), Some(Observed::Found(Body::Link(link), version))) => match link.state {
                 State::Live | State::Pending => self.read_blob(link, version),
                 State::Condemned => self.write_link(source, version, Link { state: State::Live, ..link }),
@@ -114,7 +113,7 @@ impl Protocol for Mount {
             },
             (At::ReadingLink(source), _) => self.create_link(&source),
             (At::WritingLink(_, link), Some(Observed::Written(version))) => self.read_blob(link, version),
-            (At::WritingLink(source, _), _) => self.read_link(source),
+            (At::CreatingLink(source) | At::WritingLink(source, _), _) => self.read_link(source),
             (At::ReadingBlob(link, version), Some(Observed::Found(Body::Blob(blob), seen))) => {
                 match blob.state {
                     State::Live => self.publish(version, blob),

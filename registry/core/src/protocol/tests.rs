@@ -38,6 +38,7 @@ enum CollectBlob {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[expect(clippy::large_enum_variant, reason = "a handful of them in a test")]
 enum Machine {
     Finish(Finish),
     Mount(Mount),

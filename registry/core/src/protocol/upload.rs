@@ -110,7 +110,6 @@ impl Protocol for Finish {
             },
             (At::WritingLink, Some(Observed::Written(version))) => self.read_blob(version),
             (At::CreatingBlob(link), Some(Observed::Written(_))) => self.publish(link, self.own.clone()),
-            (At::CreatingBlob(link), _) => self.read_blob(link),
             (At::ReadingBlob(link), Some(Observed::Absent)) => self.create_blob(link),
             (At::ReadingBlob(link), Some(Observed::Found(Body::Blob(blob), version))) => match blob.state {
                 State::Live => self.publish(link, blob.data),
@@ -122,7 +121,7 @@ impl Protocol for Finish {
                 }
             },
             (At::WritingBlob(link, data), Some(Observed::Written(_))) => self.publish(link, data),
-            (At::WritingBlob(link, _), _) => self.read_blob(link),
+            (At::CreatingBlob(link) | At::WritingBlob(link, _), _) => self.read_blob(link),
             (At::Publishing(data), Some(Observed::Written(_))) => Step::Done(Finished::Committed { data }),
             // Another writer was first: begin again from the link as it is now.
             _ => self.read_link(),

@@ -85,11 +85,11 @@ async fn writers_of_one_tag_leave_one_of_their_manifests() {
     let config = push_blob(&open(&store).await, &repo, "{}").await;
     let manifests: Vec<_> =
         (0..16).map(|i| image(&[&config], &format!(r#""annotations":{{"n":"{i}"}},"#))).collect();
-    let pushes = manifests.iter().cloned().map(|bytes| {
+    let writers = manifests.iter().cloned().map(|bytes| {
         let (store, repo) = (Arc::clone(&store), repo.clone());
         tokio::spawn(async move { push(&open(&store).await, &repo, "t", bytes).await })
     });
-    let pushed: BTreeSet<_> = join_all(pushes).await.into_iter().map(|push| push.unwrap()).collect();
+    let pushed: BTreeSet<_> = join_all(writers).await.into_iter().map(|writer| writer.unwrap()).collect();
     let engine = open(&store).await;
     assert!(pushed.contains(&engine.get_manifest(&repo, &tag("t")).await.unwrap().digest));
     for digest in pushed {
@@ -117,9 +117,9 @@ async fn blobs_deleted_under_pushes_never_leave_a_broken_image() {
             let (store, repo, layer) = (Arc::clone(&store), repo.clone(), layer.clone());
             tokio::spawn(async move { open(&store).await.delete_blob(&repo, &layer).await })
         };
-        let (pushed, deleted) = (pusher.await.unwrap(), deleter.await.unwrap());
+        let (put, deletion) = (pusher.await.unwrap(), deleter.await.unwrap());
         let engine = open(&store).await;
-        match (&pushed, &deleted) {
+        match (&put, &deletion) {
             (Ok(_), Err(EngineError::BlobReferenced { .. })) => {
                 engine.get_manifest(&repo, &tag(&name)).await.unwrap();
                 assert_eq!(read_all(&engine, &repo, &layer).await, format!("layer {round}").into_bytes());

@@ -316,7 +316,7 @@ async fn images_are_seen_as_rules_judge_them() {
     let find = |digest: &Digest| images.iter().find(|image| image.digest == *digest).unwrap();
     let names = |digest| find(digest).tags.iter().map(Tag::as_str).collect::<Vec<_>>();
     assert_eq!(names(&parent), ["multi", "other"]);
-    assert_eq!(find(&parent).children, [child.clone()]);
+    assert_eq!(find(&parent).children, std::slice::from_ref(&child));
     assert_eq!(find(&signature).subject, Some(parent.clone()));
     assert!(names(&signature).is_empty());
 }
