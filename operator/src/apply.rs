@@ -185,3 +185,6 @@ impl Applier<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
