@@ -181,6 +181,9 @@ impl Sink {
 
     /// Brings all bytes into the store and says where they are, so that any replica can go on.
     pub(super) async fn save(&mut self) -> Result<Received, EngineError> {
+        if self.is_full() && self.multipart.is_some() {
+            self.flush().await?;
+        }
         self.settle().await?;
         self.store_tail().await?;
         Ok(Received {

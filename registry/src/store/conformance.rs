@@ -236,7 +236,7 @@ mod s3 {
 
     struct Server {
         process: Child,
-        _root: tempfile::TempDir,
+        root: tempfile::TempDir,
     }
 
     impl Drop for Server {
@@ -246,14 +246,20 @@ mod s3 {
         }
     }
 
-    fn start(tool: &str) -> (Server, String) {
+    /// With TLS: the server's certificate lies as `ca.pem` in the directory.
+    fn start(tool: &str, tls: bool) -> (Server, String) {
         let root = tempfile::tempdir().unwrap();
+        let certificate = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+        std::fs::write(root.path().join("ca.pem"), certificate.cert.pem()).unwrap();
+        std::fs::write(root.path().join("key.pem"), certificate.signing_key.serialize_pem()).unwrap();
         for directory in ["data/bucket", "sidecar"] {
             std::fs::create_dir_all(root.path().join(directory)).unwrap();
         }
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let process = Command::new(tool)
             .args(["--access", "tester", "--secret", "testerkey", "--port", &address.to_string()])
+            .args(tls.then(|| format!("--cert={}", root.path().join("ca.pem").display())))
+            .args(tls.then(|| format!("--key={}", root.path().join("key.pem").display())))
             .arg("posix")
             .arg("--sidecar")
             .args([root.path().join("sidecar"), root.path().join("data")])
@@ -266,16 +272,22 @@ mod s3 {
             assert!(started.elapsed() < Duration::from_secs(20), "versitygw does not listen");
             std::thread::sleep(Duration::from_millis(20));
         }
-        (Server { process, _root: root }, format!("http://{address}"))
+        let scheme = if tls { "https" } else { "http" };
+        (Server { process, root }, format!("{scheme}://{address}"))
     }
 
     /// The store is configured by the environment, which a test must not change: so each question is put to a child
     /// process of this test binary, which runs `child` alone.
     fn ask(endpoint: &str, secret: &str, question: &str) {
+        ask_trusting(endpoint, secret, question, None);
+    }
+
+    fn ask_trusting(endpoint: &str, secret: &str, question: &str, ca: Option<&std::path::Path>) {
         let status = Command::new(std::env::current_exe().unwrap())
             .args(["store::conformance::s3::child", "--exact", "--ignored", "--nocapture"])
             .env("AWS_ENDPOINT_URL", endpoint)
-            .env("AWS_ALLOW_HTTP", "true")
+            .env("AWS_ALLOW_HTTP", if endpoint.starts_with("https") { "false" } else { "true" })
+            .envs(ca.map(|ca| ("BERTH_TEST_CA", ca)))
             .env("AWS_REGION", "us-east-1")
             .env("AWS_ACCESS_KEY_ID", "tester")
             .env("AWS_SECRET_ACCESS_KEY", secret)
@@ -288,7 +300,7 @@ mod s3 {
     #[test]
     fn conforms_and_fails_with_reasons() {
         let Ok(tool) = std::env::var("BERTH_TOOL_VERSITYGW") else { return };
-        let (server, endpoint) = start(&tool);
+        let (server, endpoint) = start(&tool, false);
         ask(&endpoint, "testerkey", "conforms");
         ask(&endpoint, "testerkey", "prefixes are apart");
         ask(&endpoint, "testerkey", "engine");
@@ -298,10 +310,19 @@ mod s3 {
         ask(&endpoint, "testerkey", "no server");
     }
 
+    #[test]
+    fn a_private_authority_is_trusted_when_named() {
+        let Ok(tool) = std::env::var("BERTH_TOOL_VERSITYGW") else { return };
+        let (server, endpoint) = start(&tool, true);
+        ask_trusting(&endpoint, "testerkey", "conforms", Some(&server.root.path().join("ca.pem")));
+        ask(&endpoint, "testerkey", "no server");
+    }
+
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
     #[ignore = "run by conforms_and_fails_with_reasons with an environment of its own"]
     async fn child() {
-        let open = |url: &str| from_url(url, &StoreOptions::default()).unwrap();
+        let options = StoreOptions { ca_file: std::env::var_os("BERTH_TEST_CA").map(Into::into) };
+        let open = |url: &str| from_url(url, &options).unwrap();
         let reason = async |url: &str| read(open(url).as_ref(), "x").await.unwrap_err().reason();
         let question = std::env::var("BERTH_TEST_QUESTION").unwrap_or_default();
         match question.as_str() {
