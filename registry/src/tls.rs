@@ -11,7 +11,7 @@ use rustls::{
     ServerConfig,
     crypto::aws_lc_rs::default_provider,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
-    server::{ClientHello, ResolvesServerCert, ServerSessionMemoryCache, StoresServerSessions},
+    server::{ClientHello, NoServerSessionStorage, ResolvesServerCert},
     sign::CertifiedKey,
 };
 use x509_parser::prelude::{FromDer as _, X509Certificate};
@@ -20,8 +20,6 @@ use crate::{
     metrics::Metrics,
     reload::{Files, Unreadable},
 };
-
-const MAX_SESSIONS: usize = 1024;
 
 /// Why TLS cannot be served.
 #[derive(Debug, thiserror::Error)]
@@ -56,55 +54,12 @@ pub enum PairError {
     Mismatch(#[from] rustls::Error),
 }
 
-/// The certificate that is served, and the sessions that may be resumed under it.
 #[derive(Debug)]
-struct Current(RwLock<Generation>);
-
-#[derive(Clone, Debug)]
-struct Generation {
-    key: Arc<CertifiedKey>,
-    sessions: Arc<ServerSessionMemoryCache>,
-}
-
-impl Current {
-    fn generation(&self) -> Generation {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn replace(&self, key: CertifiedKey) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Generation::new(key);
-    }
-}
-
-impl Generation {
-    fn new(key: CertifiedKey) -> Self {
-        Self { key: Arc::new(key), sessions: ServerSessionMemoryCache::new(MAX_SESSIONS) }
-    }
-}
+struct Current(RwLock<Arc<CertifiedKey>>);
 
 impl ResolvesServerCert for Current {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(self.generation().key)
-    }
-}
-
-/// A resumed session shows no certificate, so a client that resumes would go on trusting the old one: sessions end
-/// with their certificate.
-impl StoresServerSessions for Current {
-    fn put(&self, key: Vec<u8>, value: Vec<u8>) -> bool {
-        self.generation().sessions.put(key, value)
-    }
-
-    fn get(&self, key: &[u8]) -> Option<Vec<u8>> {
-        self.generation().sessions.get(key)
-    }
-
-    fn take(&self, key: &[u8]) -> Option<Vec<u8>> {
-        self.generation().sessions.take(key)
-    }
-
-    fn can_cache(&self) -> bool {
-        true
+        Some(self.0.read().unwrap_or_else(PoisonError::into_inner).clone())
     }
 }
 
@@ -115,12 +70,15 @@ pub async fn server_config(files: &TlsFiles, metrics: Arc<Metrics>) -> Result<Ar
     let unusable = move |source| TlsError::Unusable { files: paths.clone(), source };
     let first = certified_key(&contents).map_err(&unusable)?;
     metrics.certificate_expires(expiry(&first));
-    let current = Arc::new(Current(RwLock::new(Generation::new(first))));
+    let current = Arc::new(Current(RwLock::new(Arc::new(first))));
     let mut config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
         .with_no_client_auth()
         .with_cert_resolver(current.clone());
-    config.session_storage = current.clone();
+    // A resumed session shows no certificate: a client that resumes would go on with one that was replaced. A whole
+    // handshake costs one signature.
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     let weak = Arc::downgrade(&current);
     tokio::spawn(async move {
@@ -130,7 +88,7 @@ pub async fn server_config(files: &TlsFiles, metrics: Arc<Metrics>) -> Result<Ar
             match certified_key(&contents).map_err(&unusable) {
                 Ok(renewed) => {
                     metrics.certificate_expires(expiry(&renewed));
-                    current.replace(renewed);
+                    *current.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(renewed);
                     tracing::info!("certificate renewed");
                 }
                 Err(error) => {
