@@ -110,3 +110,47 @@ fn side(owner: &Owner, name: &str, side: &Side) -> Vec<Projection> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use berth_crds::ReplicationPolicy;
+    use rstest::rstest;
+    use serde_json::{Value, json};
+
+    #[rstest]
+    #[case::between_registries(json!({"registry": "mirror"}))]
+    #[case::to_elsewhere(json!({
+        "url": "https://r.example.com", "credentials": {"secretName": "login"}, "ca": {"secretName": "their-ca"},
+    }))]
+    #[case::to_another_namespace(json!({"url": "https://r.team-b.svc.cluster.local"}))]
+    fn objects_of_a_pass(#[case] destination: Value) {
+        let policy: ReplicationPolicy = serde_json::from_value(json!({
+            "apiVersion": "berth.dev/v1alpha1",
+            "kind": "ReplicationPolicy",
+            "metadata": {"name": "out", "namespace": "team-a", "uid": "uid-1"},
+            "spec": {"source": {"registry": "registry"}, "destination": destination},
+        }))
+        .unwrap();
+        let owner = Owner::replication_policy(&policy).unwrap();
+        let plan = Plan::new("team-a", &policy.spec).unwrap();
+        let installation = Installation {
+            namespace: "berth-system".into(),
+            service_account: "berth-operator".into(),
+            image: "localhost/berth-registry:1".into(),
+            pull_secrets: Vec::new(),
+        };
+        let case = policy.spec.destination.registry.as_deref().unwrap_or_else(|| {
+            if policy.spec.destination.credentials.is_some() { "elsewhere" } else { "namespace" }
+        });
+        insta::assert_yaml_snapshot!(
+            format!("job_{case}"),
+            job(&owner, &plan, 7, BTreeMap::new(), &installation)
+        );
+        insta::assert_yaml_snapshot!(
+            format!("config_map_{case}"),
+            config_map(&owner, &plan, "BUNDLE").unwrap()
+        );
+        insta::assert_yaml_snapshot!("service_account", service_account(&owner));
+    }
+}

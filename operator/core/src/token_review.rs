@@ -59,3 +59,15 @@ pub fn binding(accounts: BTreeSet<(String, String)>) -> ClusterRoleBinding {
         subjects: (!subjects.is_empty()).then_some(subjects),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn role_and_binding() {
+        let account = |name: &str| ("team-a".to_owned(), name.to_owned());
+        insta::assert_yaml_snapshot!((role(), binding([account("b"), account("a")].into())));
+        assert_eq!(binding(BTreeSet::new()).subjects, None, "an empty list would differ for ever");
+    }
+}
