@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::LazyLock;
 
 use serde_json::Value;
 
@@ -29,8 +30,16 @@ pub struct Binaries {
 
 /// The folder of the workspace.
 pub fn workspace() -> &'static Path {
-    let own = Path::new(env!("CARGO_MANIFEST_DIR"));
-    own.parent().unwrap_or(own)
+    own_folder().parent().unwrap_or(own_folder())
+}
+
+/// The folder of this crate. Checkouts share what cargo builds, so the folder that was compiled in may be another
+/// checkout's: the one that cargo names when it starts the program comes first.
+pub fn own_folder() -> &'static Path {
+    static FOLDER: LazyLock<PathBuf> = LazyLock::new(|| {
+        std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from)
+    });
+    &FOLDER
 }
 
 /// Cargo, in the workspace: the one that started this program, if one did.

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use crate::command;
 use crate::digest::sha256;
+use crate::release::own_folder;
 use crate::interrupt::{self, Started};
 
 /// The modules, and the programs that each one brings: name in this crate, file in the cache.
@@ -79,7 +80,7 @@ pub struct Tools {
 impl Tools {
     /// Finds every program, building what is missing. The first time this takes many minutes.
     pub fn ensure() -> Result<Self, ToolError> {
-        let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("tools");
+        let sources = own_folder().join("tools");
         let mut programs = BTreeMap::new();
         for (module, names) in MODULES {
             let built = ensure_module(&sources.join(module), module)?;
@@ -238,7 +239,7 @@ mod tests {
     #[test]
     fn every_module_names_its_versions() {
         for (module, _) in MODULES {
-            let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tools").join(module);
+            let folder = own_folder().join("tools").join(module);
             assert!(folder.join("go.mod").is_file() && folder.join("go.sum").is_file(), "{module}");
         }
     }

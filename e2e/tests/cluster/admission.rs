@@ -177,7 +177,7 @@ fn denied(team: &Team<'_>, manifest: &Value, image: &Pushed, names: &str) -> Res
 
 fn says(words: &str, image: &Pushed, names: &str) -> Outcome {
     let cure = format!("cosign sign --key KEY {}", image.pinned);
-    for part in [names, "signed/signed", "found", "missing: a signature by release", &cure] {
+    for part in [names, "ImagePolicy signed/signed", " found", "a signature by release is needed", &cure] {
         ensure!(words.contains(part), "the denial does not say {part:?}: {words}");
     }
     Ok(())
