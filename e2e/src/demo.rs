@@ -81,7 +81,8 @@ fn story(cluster: &Cluster, mut tell: Narrator) -> Result<(), Box<dyn Error>> {
     tell.run(&["kubectl", "create", "namespace", "team-a"])?;
     tell.run(&["kubectl", "label", "namespace", "team-a", "pod-security.kubernetes.io/enforce=restricted"])?;
     tell.run(&["helm", "install", "berth-crds", "charts/berth-crds"])?;
-    let install = ["helm", "install", "berth", "charts/berth", "--namespace=berth-system", "--create-namespace"];
+    let install =
+        ["helm", "install", "berth", "charts/berth", "--namespace=berth-system", "--create-namespace"];
     tell.run(&[install.as_slice(), &["--set=namespaces={team-a}", "--wait", "--timeout=120s"]].concat())?;
 
     tell.step("The product team asks for a registry on its bucket: two replicas, users from a Secret");
@@ -98,7 +99,8 @@ fn story(cluster: &Cluster, mut tell: Narrator) -> Result<(), Box<dyn Error>> {
 
     tell.step("Clients and the node trust Berth's own authority, which the registry publishes beside itself");
     let authority = r"--output=jsonpath={.data.ca\.crt}";
-    let certificate = tell.run(&["kubectl", "get", "configmap", "registry-ca", "--namespace=team-a", authority])?;
+    let certificate =
+        tell.run(&["kubectl", "get", "configmap", "registry-ca", "--namespace=team-a", authority])?;
     cluster.trust_registry(HOST, &certificate)?;
     tell.say(&format!("(on a node: /etc/containerd/certs.d/{HOST}/ca.crt)"));
 
@@ -111,7 +113,15 @@ fn story(cluster: &Cluster, mut tell: Narrator) -> Result<(), Box<dyn Error>> {
 
     tell.step("From now on only signed images of this registry may run in the namespace");
     tell.run(&["cosign", "generate-key-pair"])?;
-    tell.run(&["kubectl", "create", "secret", "generic", "cosign-pub", "--namespace=team-a", "--from-file=cosign.pub"])?;
+    tell.run(&[
+        "kubectl",
+        "create",
+        "secret",
+        "generic",
+        "cosign-pub",
+        "--namespace=team-a",
+        "--from-file=cosign.pub",
+    ])?;
     tell.run(&["kubectl", "apply", "--filename=config/samples/image-policy.yaml"])?;
     tell.run(&[ready.as_slice(), &["imagepolicy/signed"]].concat())?;
 
@@ -123,7 +133,8 @@ fn story(cluster: &Cluster, mut tell: Narrator) -> Result<(), Box<dyn Error>> {
     tell.refused(&["kubectl", "apply", "--filename=config/samples/app.yaml"])?;
 
     tell.step("Signed with the team's key, it runs, pulled by the kubelet from our registry");
-    let sign = ["cosign", "sign", "--yes", "--key=cosign.key", "--use-signing-config=false", "--tlog-upload=false"];
+    let sign =
+        ["cosign", "sign", "--yes", "--key=cosign.key", "--use-signing-config=false", "--tlog-upload=false"];
     tell.run(&[sign.as_slice(), &[&pinned]].concat())?;
     tell.run(&["kubectl", "apply", "--filename=config/samples/app.yaml"])?;
     tell.run(&[ready.as_slice(), &["pod/app"]].concat())?;
