@@ -25,7 +25,7 @@ pub struct Unready {
 }
 
 /// Reasons of `/readyz` that do not go away by waiting.
-const NEEDS_SOMEBODY: [&str; 3] = ["BucketNotFound", "CredentialsRefused", "StoreUnsafe"];
+const NEEDS_SOMEBODY: [&str; 4] = ["BucketNotFound", "CredentialsRefused", "StoreInvalid", "StoreUnsafe"];
 
 /// What was seen of the servers.
 #[derive(Clone, Debug, Default)]
