@@ -19,6 +19,7 @@ const NEEDED: &[(&str, &str)] = &[
     ("busybox", "busybox-static"),
     ("nsenter", "util-linux"),
     ("setpriv", "util-linux"),
+    ("/etc/ssl/certs/ca-certificates.crt", "ca-certificates"),
 ];
 
 /// Packages whose installation would start a service that the cluster brings up by itself.

@@ -8,6 +8,9 @@ use crate::packages;
 use crate::release::Binaries;
 use crate::tools::Tools;
 
+/// The public certificate authorities: for stores and registries elsewhere.
+const PUBLIC_AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
+
 /// The small programs that a shell in a Pod can call.
 const APPLETS: &[&str] = &[
     "sh", "cat", "echo", "env", "grep", "id", "ls", "mkdir", "nc", "nslookup", "rm", "sleep", "stat", "true",
@@ -29,6 +32,7 @@ pub fn release(binaries: &Binaries) -> Result<Vec<Recipe>, ImageError> {
             let mut contents = Contents::base();
             let path = format!("/usr/local/bin/{name}");
             contents.program(&path, binary)?;
+            contents.bytes(PUBLIC_AUTHORITIES, 0o644, super::read(Path::new(PUBLIC_AUTHORITIES))?);
             Ok(recipe(&format!("localhost/{name}:{version}"), &[&path], contents))
         })
         .collect()

@@ -214,8 +214,12 @@ fn invalid(error: &dyn std::error::Error) -> StoreError {
     StoreError::Invalid(format!("the store's settings are not usable: {error}"))
 }
 
+/// The system's certificates, and those of the file. A system without any can still reach a store that the file vouches
+/// for, or one without TLS.
 fn certificates(options: &StoreOptions) -> Result<Vec<reqwest::Certificate>, StoreError> {
-    let Some(path) = &options.ca_file else { return Ok(Vec::new()) };
+    let system = rustls_native_certs::load_native_certs().certs;
+    let system: Vec<_> = system.iter().filter_map(|der| reqwest::Certificate::from_der(der).ok()).collect();
+    let Some(path) = &options.ca_file else { return Ok(system) };
     let shown = path.display();
     let pem = std::fs::read(path)
         .map_err(|e| StoreError::Invalid(format!("CA file {shown} of the store cannot be read: {e}")))?;
@@ -224,11 +228,11 @@ fn certificates(options: &StoreOptions) -> Result<Vec<reqwest::Certificate>, Sto
     if certificates.is_empty() {
         return Err(StoreError::Invalid(format!("CA file {shown} of the store holds no certificate")));
     }
-    Ok(certificates)
+    Ok(system.into_iter().chain(certificates).collect())
 }
 
-/// Makes HTTP clients that trust the configured certificates, beside the system's, and that have no limit on the whole
-/// of a transfer: a blob takes as long as its reader.
+/// Makes HTTP clients that trust these certificates and have no limit on the whole of a transfer: a blob takes as long
+/// as its reader.
 #[derive(Clone, Debug)]
 struct Connector {
     certificates: Vec<reqwest::Certificate>,
@@ -242,7 +246,7 @@ impl Connector {
             .read_timeout(READ_TIMEOUT)
             .http1_only()
             .https_only(!allow_http)
-            .tls_certs_merge(self.certificates.iter().cloned())
+            .tls_certs_only(self.certificates.iter().cloned())
             .build()
     }
 }
