@@ -112,7 +112,7 @@ pub struct LifecycleRule {
     /// Repositories that it speaks about; empty means all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub repositories: Vec<Pattern>,
-    /// Tags that it speaks about; empty means all. Only with `Tagged`.
+    /// An image must have a tag for each of these; empty means no such demand. Only with `Tagged`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tag_patterns: Vec<Pattern>,
     /// Which images it speaks about; `Tagged` if unset and tag patterns are given, else `Any`.
