@@ -12,7 +12,7 @@ use std::time::Duration;
 use berth_e2e::chart::{self, OPERATOR_NAMESPACE};
 use berth_e2e::cluster::Cluster;
 use berth_e2e::ensure;
-use berth_e2e::fixtures::{Audit, Failure, Form, NAMESPACES, Outcome, Team, kill_pod_process, pod, story};
+use berth_e2e::fixtures::{Audit, Failure, Form, Outcome, Team, kill_pod_process, pod, story};
 use serde_json::json;
 use support::http::Site;
 use support::load::Load;
@@ -125,9 +125,8 @@ fn an_upgrade_of_the_chart_disturbs_nothing() -> Outcome {
 
         let site = Site::of(&team, &registry)?;
         let load = Load::start(&site);
-        let namespaces = format!("--set-json=namespaces={}", json!(NAMESPACES));
         for level in ["debug", "info"] {
-            chart::helm(story.cluster(), "berth", &[namespaces.clone(), format!("--set=logLevel={level}")])?;
+            chart::helm(story.cluster(), "berth", &["--reuse-values".into(), format!("--set=logLevel={level}")])?;
             // Admission never pauses: some replica always answers.
             team.apply(&pod(level, &web.tagged))?;
         }
