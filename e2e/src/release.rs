@@ -37,7 +37,8 @@ pub fn workspace() -> &'static Path {
 /// checkout's: the one that cargo names when it starts the program comes first.
 pub fn own_folder() -> &'static Path {
     static FOLDER: LazyLock<PathBuf> = LazyLock::new(|| {
-        std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from)
+        std::env::var_os("CARGO_MANIFEST_DIR")
+            .map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from)
     });
     &FOLDER
 }

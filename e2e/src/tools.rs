@@ -16,8 +16,8 @@ use std::time::{Duration, Instant};
 
 use crate::command;
 use crate::digest::sha256;
-use crate::release::own_folder;
 use crate::interrupt::{self, Started};
+use crate::release::own_folder;
 
 /// The modules, and the programs that each one brings: name in this crate, file in the cache.
 const MODULES: &[(&str, &[(&str, &str)])] = &[

@@ -71,9 +71,8 @@ async fn unready_because(target: &Target, reason: &str) -> Test {
     let body = target.get("/readyz").await?.status(&[503])?.json()?;
     ensure!(body["message"].as_str().is_some_and(|message| !message.is_empty()), "no message: {body}");
     target.get("/healthz").await?.status(&[200])?;
-    // Nothing is acknowledged, and the fault is not the client's.
-    let push = target.fresh().post_upload("").send().await?;
-    push.status(&[503])?;
+    // The fault is not the client's.
+    target.fresh().tags("").send().await?.status(&[503])?;
     Ok(())
 }
 
