@@ -1,7 +1,7 @@
 //! What is missing or refused becomes a condition that says so, and heals when it is put right.
 
 use berth_e2e::ensure;
-use berth_e2e::fixtures::{Failure, Outcome, Team, storage_on, story};
+use berth_e2e::fixtures::{Outcome, Team, storage_on, story};
 use berth_e2e::s3;
 use serde_json::{Value, json};
 
@@ -106,15 +106,6 @@ fn a_registry_in_an_unmanaged_namespace_says_so() -> Outcome {
         ensure!(!team.exists("deployment/registry")?, "it became a Deployment all the same");
         team.kubectl(&["delete", "registry/registry", "--timeout=30s"])?;
         Ok(())
-    })
-}
-
-/// The one Pod of the Registry, when those before it are gone.
-fn the_pod(team: &Team<'_>) -> Result<String, Failure> {
-    team.until("one Pod", || {
-        let pods = team.kubectl(&["get", "pods", "--selector=berth.dev/registry=registry", "--output=name"])?;
-        ensure!(pods.lines().count() == 1, "{pods}");
-        Ok(pods)
     })
 }
 

@@ -88,7 +88,7 @@ fn drift_is_repaired_and_nothing_is_written_twice() -> Outcome {
         team.registry("registry", json!({"storage": {"memory": {}}}))?;
 
         team.kubectl(&["delete", "service", "registry"])?;
-        team.until("the Service to be made again", || Ok(team.get("service/registry")?))?;
+        team.until("the Service to be made again", || team.get("service/registry"))?;
         team.kubectl(&[
             "patch",
             "networkpolicy/registry",

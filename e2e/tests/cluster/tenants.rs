@@ -50,7 +50,12 @@ fn two_teams_cannot_read_each_others_registry() -> Outcome {
                 expect(site, &who, StatusCode::FORBIDDEN, &words)?;
             }
             let elsewhere = Who::Token(token(&one, "tenant-one", account, Some(&first))?);
-            expect(&at_second, &elsewhere, no, &format!("ServiceAccount {account} with a token for its own team's"))?;
+            expect(
+                &at_second,
+                &elsewhere,
+                no,
+                &format!("ServiceAccount {account} with a token for its own team's"),
+            )?;
         }
         expect(&at_first, &Who::Token("not.a.token".into()), no, "nonsense")
     })
@@ -74,7 +79,8 @@ fn the_usual_roles_reach_berths_objects() -> Outcome {
             let user = format!("--as={who}");
             let (resource, part) = what.split_once('/').unwrap_or((what, ""));
             let part = format!("--subresource={part}");
-            team.kubectl(&["auth", "can-i", verb, resource, &part, &user]).is_ok_and(|answer| answer.trim() == "yes")
+            team.kubectl(&["auth", "can-i", verb, resource, &part, &user])
+                .is_ok_and(|answer| answer.trim() == "yes")
         };
         team.until("the aggregated roles", || {
             ensure!(can("view", "list", "registries.berth.dev"), "view may not list registries");

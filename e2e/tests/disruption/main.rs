@@ -20,7 +20,7 @@ use support::load::Load;
 /// Labels of the operator's Pods.
 const OPERATOR: &str = "app.kubernetes.io/name=berth-operator";
 /// Longer than a Lease lives, several times.
-const TAKE_OVER: Duration = Duration::from_secs(60);
+const TAKE_OVER: Duration = Duration::from_mins(1);
 
 /// R-OPR-1: when the leader dies the other replica leads, goes on working, and writes nothing twice.
 #[test]
@@ -126,7 +126,11 @@ fn an_upgrade_of_the_chart_disturbs_nothing() -> Outcome {
         let site = Site::of(&team, &registry)?;
         let load = Load::start(&site);
         for level in ["debug", "info"] {
-            chart::helm(story.cluster(), "berth", &["--reuse-values".into(), format!("--set=logLevel={level}")])?;
+            chart::helm(
+                story.cluster(),
+                "berth",
+                &["--reuse-values".into(), format!("--set=logLevel={level}")],
+            )?;
             // Admission never pauses: some replica always answers.
             team.apply(&pod(level, &web.tagged))?;
         }
