@@ -30,7 +30,7 @@ pub fn create_bucket(cluster: &Cluster, bucket: &str) -> Result<(), CommandError
 
 /// Removes a bucket with everything in it.
 pub fn delete_bucket(cluster: &Cluster, bucket: &str) -> Result<(), CommandError> {
-    in_pod(cluster, &["rm", "-rf", &format!("/data/buckets/{bucket}"), &format!("/data/metadata/{bucket}")])
+    in_pod(cluster, &["rm", "-rf", &format!("/data/buckets/{bucket}")])
 }
 
 /// Makes the Secret that a Registry's `storage.s3.credentials` names.

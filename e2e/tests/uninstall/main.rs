@@ -63,17 +63,19 @@ fn uninstalling_leaves_nothing_that_hangs() -> Outcome {
             Ok(())
         })?;
 
+        // Without --wait: helm 4 would wait its whole time-out for what is gone already.
         let helm = |chart: &str| {
-            let arguments =
-                ["uninstall", chart, "--namespace", OPERATOR_NAMESPACE, "--wait", "--timeout=120s"];
-            team.cluster().run("helm", &arguments)
+            team.cluster().run("helm", &["uninstall", chart, "--namespace", OPERATOR_NAMESPACE, "--timeout=120s"])
         };
         helm("berth")?;
         let webhooks = team.kubectl(&["get", "validatingwebhookconfigurations", "--output=name"])?;
         ensure!(!webhooks.contains("berth"), "left: {webhooks}");
-        let roles = team.kubectl(&["get", "clusterroles,clusterrolebindings", "--output=name"])?;
-        let roles: Vec<&str> = roles.lines().filter(|name| name.contains("berth")).collect();
-        ensure!(roles.is_empty(), "left: {roles:?}");
+        team.until("the rights to be gone", || {
+            let roles = team.kubectl(&["get", "clusterroles,clusterrolebindings", "--output=name"])?;
+            let roles: Vec<&str> = roles.lines().filter(|name| name.contains("berth")).collect();
+            ensure!(roles.is_empty(), "left: {roles:?}");
+            Ok(())
+        })?;
 
         team.until("a Pod to be let in", || Ok(team.apply(&pod("bare", &bare.tagged))?))?;
         team.wait("pod/bare", "condition=Ready")?;
@@ -91,8 +93,11 @@ fn uninstalling_leaves_nothing_that_hangs() -> Outcome {
         })?;
 
         helm("berth-crds")?;
-        let left = team.kubectl(&["get", "crds", "--output=name"])?;
-        ensure!(!left.contains("berth.dev"), "left: {left}");
+        team.until("the definitions to be gone", || {
+            let left = team.kubectl(&["get", "crds", "--output=name"])?;
+            ensure!(!left.contains("berth.dev"), "left: {left}");
+            Ok(())
+        })?;
         team.kubectl(&["delete", "namespace", "uninstalled", "--timeout=60s"])?;
         Ok(())
     })

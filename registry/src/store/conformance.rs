@@ -252,17 +252,14 @@ mod s3 {
         let certificate = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
         std::fs::write(root.path().join("ca.pem"), certificate.cert.pem()).unwrap();
         std::fs::write(root.path().join("key.pem"), certificate.signing_key.serialize_pem()).unwrap();
-        for directory in ["data/bucket", "sidecar"] {
-            std::fs::create_dir_all(root.path().join(directory)).unwrap();
-        }
+        std::fs::create_dir_all(root.path().join("data/bucket")).unwrap();
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let process = Command::new(tool)
             .args(["--access", "tester", "--secret", "testerkey", "--port", &address.to_string()])
             .args(tls.then(|| format!("--cert={}", root.path().join("ca.pem").display())))
             .args(tls.then(|| format!("--key={}", root.path().join("key.pem").display())))
             .arg("posix")
-            .arg("--sidecar")
-            .args([root.path().join("sidecar"), root.path().join("data")])
+            .arg(root.path().join("data"))
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()

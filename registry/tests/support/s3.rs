@@ -35,14 +35,13 @@ impl S3 {
             return None;
         };
         // A directory below the root is a bucket.
-        let (buckets, sidecar) = (data.join("buckets"), data.join("sidecar"));
-        for directory in [buckets.join("images"), sidecar.clone()] {
-            std::fs::create_dir_all(directory).expect("a directory can be made");
-        }
+        let buckets = data.join("buckets");
+        std::fs::create_dir_all(buckets.join("images")).expect("a directory can be made");
         let mut command = Command::new(binary);
         command.env_clear().env("ROOT_ACCESS_KEY", ACCESS_KEY).env("ROOT_SECRET_KEY", SECRET_KEY);
         command.args(["--port", &format!("127.0.0.1:{port}"), "--region", "us-east-1", "--quiet"]);
-        command.arg("posix").arg("--sidecar").arg(sidecar).arg(&buckets);
+        // Without `--sidecar`: with it, a GET beside a PUT may answer the old bytes under the new ETag.
+        command.arg("posix").arg(&buckets);
         let mut process = Process::start(&mut command);
         listens(&mut process, port).await;
         Some(Self { process, port, buckets, data: None })
