@@ -65,7 +65,8 @@ fn uninstalling_leaves_nothing_that_hangs() -> Outcome {
 
         // Without --wait: helm 4 would wait its whole time-out for what is gone already.
         let helm = |chart: &str| {
-            team.cluster().run("helm", &["uninstall", chart, "--namespace", OPERATOR_NAMESPACE, "--timeout=120s"])
+            team.cluster()
+                .run("helm", &["uninstall", chart, "--namespace", OPERATOR_NAMESPACE, "--timeout=120s"])
         };
         helm("berth")?;
         let webhooks = team.kubectl(&["get", "validatingwebhookconfigurations", "--output=name"])?;
