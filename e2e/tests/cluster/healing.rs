@@ -1,7 +1,7 @@
 //! What is missing or refused becomes a condition that says so, and heals when it is put right.
 
 use berth_e2e::ensure;
-use berth_e2e::fixtures::{Outcome, Team, storage_on, story};
+use berth_e2e::fixtures::{Failure, Outcome, Team, storage_on, story};
 use berth_e2e::s3;
 use serde_json::{Value, json};
 
@@ -35,8 +35,7 @@ fn a_registry_says_what_is_missing_and_heals() -> Outcome {
         team.wait("registry/registry", "condition=Ready")?;
 
         // The users' Secret is put right as well, and taken up without a restart.
-        let pod =
-            team.kubectl(&["get", "pods", "--selector=berth.dev/registry=registry", "--output=name"])?;
+        let pod = the_pod(&team)?;
         let registry = team.connect("registry", applied)?;
         team.users()?;
         let right = team.get("secret/registry-users")?["data"].clone();
@@ -44,8 +43,7 @@ fn a_registry_says_what_is_missing_and_heals() -> Outcome {
             &json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "users"}, "data": right}),
         )?;
         team.push(&registry, "app/web:v1", "healed")?;
-        let now =
-            team.kubectl(&["get", "pods", "--selector=berth.dev/registry=registry", "--output=name"])?;
+        let now = the_pod(&team)?;
         ensure!(pod == now, "a change of users replaced {pod} by {now}");
         Ok(())
     })
@@ -106,6 +104,16 @@ fn a_registry_in_an_unmanaged_namespace_says_so() -> Outcome {
         ensure!(!team.exists("deployment/registry")?, "it became a Deployment all the same");
         team.kubectl(&["delete", "registry/registry", "--timeout=30s"])?;
         Ok(())
+    })
+}
+
+/// The one Pod of the Registry, when those before it are gone.
+fn the_pod(team: &Team<'_>) -> Result<String, Failure> {
+    team.until("one Pod", || {
+        let pods =
+            team.kubectl(&["get", "pods", "--selector=berth.dev/registry=registry", "--output=name"])?;
+        ensure!(pods.lines().count() == 1, "{pods}");
+        Ok(pods)
     })
 }
 

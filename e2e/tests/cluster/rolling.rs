@@ -15,6 +15,8 @@ fn a_rolling_update_fails_no_request() -> Outcome {
         let storage = team.bucket("rolling")?;
         let registry = team.registry("registry", json!({"replicas": 2, "storage": storage}))?;
         team.kubectl(&["rollout", "status", "deployment/registry", "--timeout=120s"])?;
+        // The Service answers before the load begins.
+        team.push(&registry, "app/web:v1", "before the load")?;
         let site = Site::of(&team, &registry)?;
         let load = Load::start(&site);
         team.until("the load to run", || {
