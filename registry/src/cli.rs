@@ -3,12 +3,12 @@
 
 use std::{path::PathBuf, process::ExitCode};
 
-use berth_registry_core::config::Anonymous;
+use berth_registry_core::{config::Anonymous, job::JobRequest};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use tracing_subscriber::EnvFilter;
 
 use crate::{
-    jobs::client::{self, PruneArguments},
+    jobs::client::{Remote, run_job},
     serve,
     settings::{Overrides, Settings, read_file},
 };
@@ -26,7 +26,7 @@ enum Command {
     /// Serve the registry.
     Serve(Serve),
     /// Ask a running registry to apply its lifecycle rules, and print what it removes.
-    Prune(Prune),
+    Prune(Job),
     /// Bring images from one registry to another, once.
     Replicate(Replicate),
 }
@@ -72,8 +72,9 @@ enum AnonymousFlag {
     Write,
 }
 
+/// Which registry to ask, and how.
 #[derive(Debug, Args)]
-struct Prune {
+struct Asked {
     #[arg(long, help = "The registry, https://host[:port]")]
     url: String,
     /// PEM file with the certificates to trust instead of the system's.
@@ -82,6 +83,12 @@ struct Prune {
     /// File with a bearer token.
     #[arg(long)]
     token_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct Job {
+    #[command(flatten)]
+    asked: Asked,
     /// Say what would be removed, remove nothing.
     #[arg(long)]
     dry_run: bool,
@@ -109,14 +116,7 @@ pub fn run() -> ExitCode {
         Command::Replicate(flags) => {
             runtime.block_on(crate::replicate::replicate(&flags.config)).map_err(Into::into)
         }
-        Command::Prune(flags) => runtime
-            .block_on(client::prune(PruneArguments {
-                url: flags.url,
-                ca_file: flags.ca,
-                token_file: flags.token_file,
-                dry_run: flags.dry_run,
-            }))
-            .map_err(Into::into),
+        Command::Prune(flags) => runtime.block_on(start("prune", flags)),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -128,6 +128,16 @@ async fn run_serve(flags: Serve) -> Result<(), Box<dyn std::error::Error>> {
     let file = flags.config.as_deref().map(read_file).transpose()?.unwrap_or_default();
     let settings = Settings::new(flags.into(), file)?;
     Ok(serve::run(settings).await?)
+}
+
+async fn start(job: &str, flags: Job) -> Result<(), Box<dyn std::error::Error>> {
+    Ok(run_job(&flags.asked.into(), job, &JobRequest { dry_run: flags.dry_run }).await?)
+}
+
+impl From<Asked> for Remote {
+    fn from(flags: Asked) -> Self {
+        Self { url: flags.url, ca_file: flags.ca, token_file: flags.token_file }
+    }
 }
 
 impl From<Serve> for Overrides {

@@ -60,10 +60,10 @@ impl Readiness {
     }
 
     /// Opens the store, however long it takes.
-    pub async fn open(&self, url: &str, options: &StoreOptions) {
+    pub async fn open(&self, url: &str, store: &StoreOptions, engine: &EngineOptions) {
         let mut pause = FIRST_PAUSE;
         loop {
-            match open_once(url, options).await {
+            match open_once(url, store, engine).await {
                 Ok(engine) => {
                     tracing::info!("store is ready");
                     self.metrics.store_ready(true);
@@ -127,11 +127,11 @@ impl Readiness {
     }
 }
 
-async fn open_once(url: &str, options: &StoreOptions) -> Result<Engine, EngineError> {
+async fn open_once(url: &str, options: &StoreOptions, engine: &EngineOptions) -> Result<Engine, EngineError> {
     let (url, options) = (url.to_owned(), options.clone());
     // Opening a directory or reading certificates touches the disk.
     let store = tokio::task::spawn_blocking(move || store::from_url(&url, &options))
         .await
         .map_err(|error| StoreError::Other(error.to_string()))??;
-    Engine::open(store, EngineOptions::default()).await
+    Engine::open(store, engine.clone()).await
 }

@@ -15,9 +15,10 @@ use crate::{
         htpasswd::{Users, UsersError},
         token_review::{ApiServer, TokenReviewError, TokenReviewer},
     },
+    engine::EngineOptions,
     events::Events,
     http::App,
-    jobs::prune::Prune,
+    jobs::{Job, Jobs, prune::Prune},
     metrics::Metrics,
     outbound::OutboundError,
     readiness::Readiness,
@@ -83,7 +84,7 @@ pub async fn run(settings: Settings) -> Result<(), ServeError> {
     let app = Arc::new(App {
         readiness: Readiness::new(metrics.clone()),
         auth: Authenticator { anonymous: settings.anonymous, users, tokens },
-        prune: Prune::new(settings.lifecycle, events.clone(), metrics.clone()),
+        jobs: Jobs { prune: Job::new(Prune::new(settings.lifecycle, events.clone(), metrics.clone())) },
         events,
         metrics,
     });
@@ -100,7 +101,12 @@ pub async fn run(settings: Settings) -> Result<(), ServeError> {
     let opener = tokio::spawn({
         let (app, store) = (app.clone(), settings.store);
         let options = StoreOptions { ca_file: settings.store_ca_file };
-        async move { app.readiness.open(&store, &options).await }
+        let engine = EngineOptions {
+            undelete_window: settings.undelete_window,
+            upload_lease: settings.upload_lease,
+            ..EngineOptions::default()
+        };
+        async move { app.readiness.open(&store, &options, &engine).await }
     });
     let stop = async move {
         tokio::select! {

@@ -14,6 +14,8 @@ use berth_registry_core::{
 const DEFAULT_LISTEN: &str = "0.0.0.0:5000";
 const STORES: [&str; 3] = ["memory:", "file:///", "s3://"];
 const DEFAULT_DRAIN_DELAY: Age = Age::from_secs(5);
+const DEFAULT_UNDELETE_WINDOW: Age = Age::from_secs(7 * 86_400);
+const DEFAULT_UPLOAD_LEASE: Age = Age::from_secs(86_400);
 
 /// Valid settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +36,10 @@ pub struct Settings {
     pub service_accounts: Option<ServiceAccounts>,
     /// What the prune job applies.
     pub lifecycle: Vec<LifecycleRule>,
+    /// For how long what was deleted can be brought back.
+    pub undelete_window: Duration,
+    /// For how long what no manifest names may stay.
+    pub upload_lease: Duration,
     /// Where changes are told.
     pub events: Option<EventSink>,
     /// How long to go on serving after readiness said `Draining`.
@@ -136,6 +142,8 @@ impl Settings {
             anonymous: overrides.anonymous.or(file.anonymous).unwrap_or_default(),
             service_accounts: file.service_accounts,
             lifecycle: file.lifecycle,
+            undelete_window: file.undelete_window.unwrap_or(DEFAULT_UNDELETE_WINDOW).as_duration(),
+            upload_lease: file.upload_lease.unwrap_or(DEFAULT_UPLOAD_LEASE).as_duration(),
             events: file.events,
             drain_delay: file.drain_delay.unwrap_or(DEFAULT_DRAIN_DELAY).as_duration(),
         })

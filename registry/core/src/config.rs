@@ -38,6 +38,13 @@ pub struct ServerConfig {
     /// What `POST /berth/v1/prune` applies.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub lifecycle: Vec<LifecycleRule>,
+    /// For how long what was deleted can be brought back, and its bytes can still be read by who began before;
+    /// 7d if unset.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub undelete_window: Option<Age>,
+    /// For how long a blob stays that no manifest has named, and an upload that nobody goes on with; 24h if unset.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub upload_lease: Option<Age>,
     /// Where pushes are reported.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub events: Option<EventSink>,
@@ -96,8 +103,8 @@ pub enum Role {
     Pull,
     /// Read and write every repository.
     Push,
-    /// Start the prune job, nothing else.
-    Prune,
+    /// Start the maintenance jobs (prune, gc, scrub) and ask what they know (usage, explain); nothing else.
+    Maintain,
 }
 
 /// One lifecycle rule. An image is judged by the first rule, by priority, that selects it.

@@ -8,11 +8,11 @@ use crate::{
     name::{RepositoryName, Tag},
 };
 
-/// `POST /berth/v1/prune`.
+/// `POST /berth/v1/prune` and `…/gc`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct PruneRequest {
-    /// Say what would be removed, remove nothing.
+pub struct JobRequest {
+    /// Say what would be done, do nothing.
     pub dry_run: bool,
 }
 

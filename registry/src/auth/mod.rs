@@ -24,8 +24,8 @@ pub enum Action {
     Push,
     /// Delete content.
     Delete,
-    /// Start the prune job.
-    Prune,
+    /// Start the maintenance jobs, and ask what they know.
+    Maintain,
 }
 
 /// What a caller may do.
@@ -47,7 +47,7 @@ impl Grant {
             (Self::Everything, _) | (Self::Role(_), Action::Ping) => true,
             (Self::Role(Role::Pull), action) => action == Action::Pull,
             (Self::Role(Role::Push), action) => matches!(action, Action::Pull | Action::Push),
-            (Self::Role(Role::Prune), action) => action == Action::Prune,
+            (Self::Role(Role::Maintain), action) => action == Action::Maintain,
         }
     }
 }
@@ -160,9 +160,9 @@ mod tests {
     #[case(Grant::Everything, [true; 5])]
     #[case(Grant::Role(Role::Pull), [true, true, false, false, false])]
     #[case(Grant::Role(Role::Push), [true, true, true, false, false])]
-    #[case(Grant::Role(Role::Prune), [true, false, false, false, true])]
+    #[case(Grant::Role(Role::Maintain), [true, false, false, false, true])]
     fn grants(#[case] grant: Grant, #[case] allows: [bool; 5]) {
-        let actions = [Action::Ping, Action::Pull, Action::Push, Action::Delete, Action::Prune];
+        let actions = [Action::Ping, Action::Pull, Action::Push, Action::Delete, Action::Maintain];
         assert_eq!(actions.map(|action| grant.allows(action)), allows);
     }
 

@@ -50,11 +50,21 @@ pub struct EngineOptions {
     pub link_cache: Duration,
     /// Memory for parts of uploads on their way to the store, in bytes, for all uploads together.
     pub upload_memory: usize,
+    /// For how long what was deleted can be brought back. Only a question of use: safety does not rest on it.
+    pub undelete_window: Duration,
+    /// For how long a link that no manifest names, a pending manifest and an idle session stay.
+    pub upload_lease: Duration,
 }
 
 impl Default for EngineOptions {
     fn default() -> Self {
-        Self { sparse_indexes: false, link_cache: Duration::from_secs(2), upload_memory: 96 << 20 }
+        Self {
+            sparse_indexes: false,
+            link_cache: Duration::from_secs(2),
+            upload_memory: 96 << 20,
+            undelete_window: Duration::from_hours(7 * 24),
+            upload_lease: Duration::from_hours(24),
+        }
     }
 }
 

@@ -1,28 +1,32 @@
-//! `POST /berth/v1/prune`: starts the job and streams its lines. The job does not end with its caller.
+//! The management API's jobs, `POST /berth/v1/{prune,…}`: starts one and streams its lines. A job does not end with its
+//! caller.
 
 use axum::{
     body::Body,
     response::{IntoResponse, Response},
 };
-use berth_registry_core::job::PruneRequest;
 use bytes::Bytes;
 use futures::{StreamExt as _, stream};
 use http::{HeaderValue, Method, StatusCode, header::CONTENT_TYPE};
+use serde::de::DeserializeOwned;
 
 use super::{Call, error::ApiError};
-use crate::{engine::EngineError, jobs::prune::Prune};
+use crate::{
+    engine::EngineError,
+    jobs::{Job, Work},
+};
 
 const JSON_LINES: HeaderValue = HeaderValue::from_static("application/x-ndjson");
 const MAX_REQUEST: usize = 64 * 1024;
 
-pub(super) async fn prune(call: Call, job: &Prune) -> Result<Response, ApiError> {
+pub(super) async fn job<W: Work>(call: Call, job: &Job<W>) -> Result<Response, ApiError> {
     if call.method != Method::POST {
         return Err(ApiError::method_not_allowed("POST"));
     }
     let engine = call.engine.clone();
     let request = request(call).await?;
-    let lines = job.start(engine, &request).ok_or_else(|| {
-        ApiError::new(StatusCode::CONFLICT, "DENIED", "a prune is running already")
+    let lines = job.start(engine, request).ok_or_else(|| {
+        ApiError::new(StatusCode::CONFLICT, "DENIED", format!("a {} is running already", W::NAME))
             .detail("wait until it has ended")
     })?;
     let lines = stream::unfold(lines, async |mut lines| {
@@ -37,7 +41,7 @@ pub(super) async fn prune(call: Call, job: &Prune) -> Result<Response, ApiError>
 }
 
 /// No body is the request with nothing set.
-async fn request(call: Call) -> Result<PruneRequest, ApiError> {
+async fn request<T: DeserializeOwned + Default>(call: Call) -> Result<T, ApiError> {
     let mut stream = call.into_stream();
     let mut body = Vec::new();
     while let Some(chunk) = stream.next().await {
@@ -51,10 +55,10 @@ async fn request(call: Call) -> Result<PruneRequest, ApiError> {
         }
     }
     if body.is_empty() {
-        return Ok(PruneRequest::default());
+        return Ok(T::default());
     }
     serde_json::from_slice(&body).map_err(|error| {
         ApiError::bad_request("UNSUPPORTED", format!("the request is malformed: {error}"))
-            .detail("send {\"dryRun\": true}")
+            .detail("send JSON like {\"dryRun\": true}")
     })
 }

@@ -33,7 +33,7 @@ use crate::{
     auth::{Action, Authenticator, Caller},
     engine::{ByteStream, Engine},
     events::Events,
-    jobs::prune::Prune,
+    jobs::Jobs,
     metrics::Metrics,
     readiness::Readiness,
 };
@@ -55,8 +55,8 @@ pub struct App {
     pub metrics: Arc<Metrics>,
     /// Tells the operator what changed.
     pub events: Events,
-    /// The prune job.
-    pub prune: Prune,
+    /// What the management API can start.
+    pub jobs: Jobs,
 }
 
 /// A request whose caller may make it.
@@ -172,7 +172,7 @@ async fn answer(
         Route::Uploads(name) => uploads::begin(call, &name).await,
         Route::Upload(name, id) => uploads::answer(call, &name, id).await,
         Route::Referrers(name, digest) => referrers::answer(call, &name, &digest).await,
-        Route::Prune => management::prune(call, &app.prune).await,
+        Route::Prune => management::job(call, &app.jobs.prune).await,
         Route::Base | Route::Live | Route::Ready | Route::Metrics => {
             Err(ApiError::method_not_allowed("GET, HEAD"))
         }
@@ -183,7 +183,7 @@ async fn answer(
 fn needed(route: &Route, method: &Method) -> Action {
     match (route, method.as_str()) {
         (Route::Base, _) => Action::Ping,
-        (Route::Prune, _) => Action::Prune,
+        (Route::Prune, _) => Action::Maintain,
         (Route::Uploads(_) | Route::Upload(..), _) | (_, "PUT" | "POST" | "PATCH") => Action::Push,
         (_, "DELETE") => Action::Delete,
         _ => Action::Pull,
@@ -244,7 +244,7 @@ mod tests {
             Grant::Nothing,
             Grant::Role(Role::Pull),
             Grant::Role(Role::Push),
-            Grant::Role(Role::Prune),
+            Grant::Role(Role::Maintain),
             Grant::Everything,
         ];
         let route = Route::parse(path).unwrap();

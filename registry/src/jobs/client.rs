@@ -1,34 +1,32 @@
-//! `berth-registry prune`: a thin client of the management API. It needs neither the volume nor bucket credentials;
-//! a `CronJob` runs it as a `ServiceAccount` that may do nothing else.
+//! `berth-registry prune` and its like: thin clients of the management API. They need neither the volume nor bucket
+//! credentials; a `CronJob` runs them as a `ServiceAccount` that may do nothing else.
 
 use std::{
     io::Write as _,
     path::{Path, PathBuf},
 };
 
-use berth_registry_core::job::{PruneLine, PruneRequest, PruneSummary};
 use futures::StreamExt as _;
+use serde::{Deserialize, Serialize};
 
 /// Kubernetes shows what is written here in the Pod's status.
 const TERMINATION_LOG: &str = "/dev/termination-log";
 const MAX_LINE: usize = 1024 * 1024;
 
-/// What to ask, and whom.
+/// A running registry, and how to ask it.
 #[derive(Clone, Debug)]
-pub struct PruneArguments {
+pub struct Remote {
     /// `https://host[:port]`.
     pub url: String,
     /// PEM certificates to trust instead of the system's.
     pub ca_file: Option<PathBuf>,
     /// File with the bearer token.
     pub token_file: Option<PathBuf>,
-    /// Remove nothing.
-    pub dry_run: bool,
 }
 
-/// Why the prune did not succeed.
+/// Why asking did not succeed.
 #[derive(Debug, thiserror::Error)]
-pub enum PruneError {
+pub enum ClientError {
     /// A file cannot be read.
     #[error("cannot read {}: {source}", path.display())]
     Unreadable {
@@ -59,25 +57,33 @@ pub enum PruneError {
     /// The answer ended before the summary.
     #[error("the registry's answer broke off before its summary; the job may still be running there")]
     NoSummary,
-    /// Some images could not be removed.
-    #[error("{0} images could not be removed")]
+    /// The job ended, but could not do all.
+    #[error("{0} could not be done: the lines above and the registry's log say why")]
     Failed(u64),
 }
 
-/// Asks, prints each line, leaves the summary where Kubernetes finds it.
-pub async fn prune(arguments: PruneArguments) -> Result<(), PruneError> {
-    let result = ask(&arguments).await;
+/// What the client must understand of a line; the rest is for people.
+#[derive(Deserialize)]
+struct Line {
+    kind: String,
+    #[serde(default)]
+    failed: u64,
+    #[serde(flatten)]
+    rest: serde_json::Map<String, serde_json::Value>,
+}
+
+/// Starts a job, prints each line, leaves the summary where Kubernetes finds it.
+pub async fn run_job(remote: &Remote, name: &str, request: &impl Serialize) -> Result<(), ClientError> {
+    let result = follow(remote, name, request).await;
     let (message, result) = match result {
-        Ok(summary) => {
-            let failed = summary.failed;
-            (
-                serde_json::to_string(&summary),
-                if failed == 0 { Ok(()) } else { Err(PruneError::Failed(failed)) },
-            )
+        Ok(Line { failed, mut rest, .. }) => {
+            rest.insert("failed".to_owned(), failed.into());
+            let message = serde_json::Value::from(rest).to_string();
+            (message, if failed == 0 { Ok(()) } else { Err(ClientError::Failed(failed)) })
         }
-        Err(error) => (Ok(error.to_string()), Err(error)),
+        Err(error) => (error.to_string(), Err(error)),
     };
-    if let (Ok(message), true) = (message, Path::new(TERMINATION_LOG).exists())
+    if Path::new(TERMINATION_LOG).exists()
         && let Err(error) = std::fs::write(TERMINATION_LOG, message)
     {
         eprintln!("berth-registry: cannot write {TERMINATION_LOG}: {error}");
@@ -85,53 +91,62 @@ pub async fn prune(arguments: PruneArguments) -> Result<(), PruneError> {
     result
 }
 
-async fn ask(arguments: &PruneArguments) -> Result<PruneSummary, PruneError> {
-    let failed =
-        |error: reqwest::Error| PruneError::Request { url: arguments.url.clone(), message: causes(&error) };
-    let mut client = reqwest::Client::builder().connect_timeout(std::time::Duration::from_secs(10));
-    if let Some(path) = &arguments.ca_file {
-        client = client.tls_certs_only(reqwest::Certificate::from_pem_bundle(&read(path)?).map_err(failed)?);
-    }
-    let url = format!("{}/berth/v1/prune", arguments.url.trim_end_matches('/'));
-    let mut request =
-        client.build().map_err(failed)?.post(url).json(&PruneRequest { dry_run: arguments.dry_run });
-    if let Some(path) = &arguments.token_file {
-        request = request.bearer_auth(String::from_utf8_lossy(&read(path)?).trim());
-    }
-    let response = request.send().await.map_err(failed)?;
-    if !response.status().is_success() {
-        let status = response.status().as_u16();
-        return Err(PruneError::Refused { status, body: response.text().await.unwrap_or_default() });
-    }
+/// The job's lines to standard output; the summary.
+async fn follow(remote: &Remote, name: &str, request: &impl Serialize) -> Result<Line, ClientError> {
+    let response =
+        remote.send(|client, url| client.post(format!("{url}/berth/v1/{name}")).json(request)).await?;
     let (mut stream, mut buffer, mut summary) = (response.bytes_stream(), Vec::new(), None);
     while let Some(chunk) = stream.next().await {
-        buffer.extend_from_slice(&chunk.map_err(failed)?);
+        buffer.extend_from_slice(&chunk.map_err(|error| remote.failed(&error))?);
         while let Some(end) = buffer.iter().position(|&byte| byte == b'\n') {
             let line: Vec<u8> = buffer.drain(..=end).collect();
-            if let Some(last) = show(&line)? {
-                summary = Some(last);
+            let parsed: Line =
+                serde_json::from_slice(&line).map_err(|error| ClientError::Answer(error.to_string()))?;
+            // A closed pipe is no reason to leave the job's outcome unknown.
+            let _ = std::io::stdout().write_all(&line);
+            if parsed.kind == "summary" {
+                summary = Some(parsed);
             }
         }
         if buffer.len() > MAX_LINE {
-            return Err(PruneError::Answer("a line is too long".to_owned()));
+            return Err(ClientError::Answer("a line is too long".to_owned()));
         }
     }
-    summary.ok_or(PruneError::NoSummary)
+    summary.ok_or(ClientError::NoSummary)
 }
 
-fn show(line: &[u8]) -> Result<Option<PruneSummary>, PruneError> {
-    let parsed: PruneLine =
-        serde_json::from_slice(line).map_err(|error| PruneError::Answer(error.to_string()))?;
-    // A closed pipe is no reason to leave the job's outcome unknown.
-    let _ = std::io::stdout().write_all(line);
-    Ok(match parsed {
-        PruneLine::Summary(summary) => Some(summary),
-        _ => None,
-    })
+impl Remote {
+    /// Makes a request and answers its response, if that is a success.
+    async fn send(
+        &self,
+        request: impl FnOnce(&reqwest::Client, &str) -> reqwest::RequestBuilder,
+    ) -> Result<reqwest::Response, ClientError> {
+        let failed = |error: reqwest::Error| self.failed(&error);
+        let mut client = reqwest::Client::builder().connect_timeout(std::time::Duration::from_secs(10));
+        if let Some(path) = &self.ca_file {
+            client =
+                client.tls_certs_only(reqwest::Certificate::from_pem_bundle(&read(path)?).map_err(failed)?);
+        }
+        let client = client.build().map_err(failed)?;
+        let mut request = request(&client, self.url.trim_end_matches('/'));
+        if let Some(path) = &self.token_file {
+            request = request.bearer_auth(String::from_utf8_lossy(&read(path)?).trim());
+        }
+        let response = request.send().await.map_err(failed)?;
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        let status = response.status().as_u16();
+        Err(ClientError::Refused { status, body: response.text().await.unwrap_or_default() })
+    }
+
+    fn failed(&self, error: &reqwest::Error) -> ClientError {
+        ClientError::Request { url: self.url.clone(), message: causes(error) }
+    }
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, PruneError> {
-    std::fs::read(path).map_err(|source| PruneError::Unreadable { path: path.to_owned(), source })
+fn read(path: &Path) -> Result<Vec<u8>, ClientError> {
+    std::fs::read(path).map_err(|source| ClientError::Unreadable { path: path.to_owned(), source })
 }
 
 fn causes(error: &dyn std::error::Error) -> String {

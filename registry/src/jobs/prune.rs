@@ -1,20 +1,17 @@
-//! The prune job: applies the lifecycle rules to every repository, through the engine like any other client. One at a
-//! time in a process; two replicas that prune at once only find less to do.
+//! The prune job: applies the lifecycle rules to every repository, through the engine like any other client.
+//! Two replicas that prune at once only find less to do.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
-};
+use std::sync::Arc;
 
 use berth_registry_core::{
     Digest, RepositoryName,
     config::LifecycleRule,
-    job::{PruneLine, PruneRequest, PruneSummary},
+    job::{JobRequest, PruneLine, PruneSummary},
     lifecycle::{self, Verdict},
 };
 use jiff::Timestamp;
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
+use super::{Lines, Work};
 use crate::{
     engine::{Engine, EngineError},
     events::Events,
@@ -23,37 +20,26 @@ use crate::{
 
 const PAGE: usize = 1000;
 
-/// The job's rules and whether it runs.
+/// The prune job's rules, and whom it tells.
 pub struct Prune {
     rules: Arc<[LifecycleRule]>,
-    running: Arc<AtomicBool>,
     events: Events,
     metrics: Arc<Metrics>,
 }
 
-/// Frees the place of the job, also if it panics.
-struct Running(Arc<AtomicBool>);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.0.store(false, Ordering::Release);
+impl Prune {
+    /// Applies these rules.
+    pub fn new(rules: Vec<LifecycleRule>, events: Events, metrics: Arc<Metrics>) -> Self {
+        Self { rules: rules.into(), events, metrics }
     }
 }
 
-impl Prune {
-    /// A job that is not running.
-    pub fn new(rules: Vec<LifecycleRule>, events: Events, metrics: Arc<Metrics>) -> Self {
-        Self { rules: rules.into(), running: Arc::default(), events, metrics }
-    }
+impl Work for Prune {
+    type Request = JobRequest;
+    type Line = PruneLine;
+    const NAME: &'static str = "prune";
 
-    /// Starts the job and returns its lines, the summary last; `None` if it runs already. The job goes on when nobody
-    /// listens.
-    pub fn start(&self, engine: Engine, request: &PruneRequest) -> Option<UnboundedReceiver<PruneLine>> {
-        if self.running.swap(true, Ordering::AcqRel) {
-            return None;
-        }
-        let running = Running(self.running.clone());
-        let (lines, receiver) = unbounded_channel();
+    async fn run(&self, engine: Engine, request: JobRequest, lines: Lines<PruneLine>) {
         let run = Run {
             engine,
             rules: self.rules.clone(),
@@ -70,11 +56,7 @@ impl Prune {
                 failed: 0,
             },
         };
-        tokio::spawn(async move {
-            let _running = running;
-            run.run().await;
-        });
-        Some(receiver)
+        run.run().await;
     }
 }
 
@@ -84,7 +66,7 @@ struct Run {
     dry: bool,
     events: Events,
     metrics: Arc<Metrics>,
-    lines: UnboundedSender<PruneLine>,
+    lines: Lines<PruneLine>,
     summary: PruneSummary,
 }
 
@@ -102,7 +84,7 @@ impl Run {
             failed = self.summary.failed,
             "prune ended"
         );
-        self.say(PruneLine::Summary(self.summary.clone()));
+        self.lines.say(PruneLine::Summary(self.summary)).await;
     }
 
     async fn repositories(&mut self) -> Result<(), EngineError> {
@@ -137,13 +119,13 @@ impl Run {
             let mut refused = Vec::new();
             for verdict in left {
                 match self.remove(name, &verdict.digest).await {
-                    Ok(()) => self.removed(name, verdict),
+                    Ok(()) => self.removed(name, verdict).await,
                     Err(error) => refused.push((verdict, error)),
                 }
             }
             if refused.is_empty() || refused.len() == before {
                 for (verdict, error) in refused {
-                    self.failed(name, verdict.digest, &error);
+                    self.failed(name, verdict.digest, &error).await;
                 }
                 return Ok(());
             }
@@ -162,26 +144,22 @@ impl Run {
         }
     }
 
-    fn removed(&mut self, name: &RepositoryName, verdict: Verdict) {
+    async fn removed(&mut self, name: &RepositoryName, verdict: Verdict) {
         let Verdict { digest, tags, rule, reason } = verdict;
         if !self.dry {
             self.events.changed(name);
             self.metrics.pruned();
-            tracing::info!(repository = %name, %digest, rule, reason, "image removed");
+            tracing::info!(target: "audit", repository = %name, %digest, rule, reason, "image removed");
         }
         self.summary.removed += 1;
-        self.say(PruneLine::Removed { repository: name.clone(), digest, tags, rule, reason });
+        self.lines.say(PruneLine::Removed { repository: name.clone(), digest, tags, rule, reason }).await;
     }
 
-    fn failed(&mut self, name: &RepositoryName, digest: Digest, error: &EngineError) {
+    async fn failed(&mut self, name: &RepositoryName, digest: Digest, error: &EngineError) {
         tracing::warn!(repository = %name, %digest, %error, "image not removed");
         self.summary.failed += 1;
-        self.say(PruneLine::Failed { repository: name.clone(), digest, message: error.to_string() });
-    }
-
-    /// Nobody may be listening any more; the job goes on.
-    fn say(&self, line: PruneLine) {
-        let _ = self.lines.send(line);
+        let line = PruneLine::Failed { repository: name.clone(), digest, message: error.to_string() };
+        self.lines.say(line).await;
     }
 }
 
@@ -193,6 +171,7 @@ mod tests {
     use super::*;
     use crate::{
         engine::{EngineOptions, PutOptions},
+        jobs::Job,
         store::MemoryStore,
     };
 
@@ -209,8 +188,8 @@ mod tests {
         engine.tags(&"app/web".parse().unwrap(), None, 10).await.unwrap().items
     }
 
-    async fn lines(prune: &Prune, engine: &Engine, dry_run: bool) -> (Vec<String>, PruneSummary) {
-        let mut receiver = prune.start(engine.clone(), &PruneRequest { dry_run }).unwrap();
+    async fn lines(prune: &Job<Prune>, engine: &Engine, dry_run: bool) -> (Vec<String>, PruneSummary) {
+        let mut receiver = prune.start(engine.clone(), JobRequest { dry_run }).unwrap();
         let mut removed = Vec::new();
         loop {
             match receiver.recv().await.unwrap() {
@@ -230,7 +209,7 @@ mod tests {
             push(&engine, tag).await;
         }
         let rules = serde_yaml::from_str("[{priority: 1, tagPatterns: ['v*'], keepLast: 1}]").unwrap();
-        let prune = Prune::new(rules, Events::default(), Arc::default());
+        let prune = Job::new(Prune::new(rules, Events::default(), Arc::default()));
 
         let (mut would, summary) = lines(&prune, &engine, true).await;
         would.sort();
@@ -251,10 +230,10 @@ mod tests {
         let engine = Engine::open(Arc::new(MemoryStore::default()), EngineOptions::default()).await.unwrap();
         push(&engine, "v1").await;
         let rules = serde_yaml::from_str("[{priority: 1, keepLast: 0}]").unwrap();
-        let prune = Prune::new(rules, Events::default(), Arc::default());
-        let request = PruneRequest::default();
-        let first = prune.start(engine.clone(), &request).unwrap();
-        assert!(prune.start(engine.clone(), &request).is_none(), "the first still runs");
+        let prune = Job::new(Prune::new(rules, Events::default(), Arc::default()));
+        let request = JobRequest::default();
+        let first = prune.start(engine.clone(), request.clone()).unwrap();
+        assert!(prune.start(engine.clone(), request).is_none(), "the first still runs");
         drop(first);
         while !tags(&engine).await.is_empty() {
             tokio::task::yield_now().await;

@@ -229,7 +229,7 @@ fn grants(
     };
     let mut grants = vec![grant(&installation.namespace, &installation.service_account, Role::Pull)];
     if prunes {
-        grants.push(grant(&owner.namespace, &prune_job(&owner.name), Role::Prune));
+        grants.push(grant(&owner.namespace, &prune_job(&owner.name), Role::Maintain));
     }
     let this = Some(owner.name.as_str());
     for policy in policies {
