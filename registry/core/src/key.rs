@@ -2,7 +2,7 @@
 //! `!` cannot occur in a repository name, so it ends one; it also sorts before every character of one, so that
 //! listings come in the order of the names. Part of the engine's argument, see `registry/DESIGN.md`.
 
-use jiff::{Timestamp, tz::TimeZone};
+use jiff::{RoundMode, Timestamp, TimestampRound, Unit, tz::TimeZone};
 use ulid::Ulid;
 
 use crate::{
@@ -139,6 +139,21 @@ pub fn candidate(at: Timestamp, generation: Ulid) -> String {
     format!("q/{}/{}", hour(at), generation.to_string().to_ascii_lowercase())
 }
 
+/// Prefix of what is due for deletion.
+pub const TRASH: &str = "z/";
+
+/// What goes at `due`: filed under the first full hour that is not before it, so that an hour that has begun is due
+/// as a whole.
+pub fn trash(due: Timestamp, generation: Ulid) -> String {
+    let whole = due.round(TimestampRound::new().smallest(Unit::Hour).mode(RoundMode::Ceil)).unwrap_or(due);
+    format!("{TRASH}{}/{}", hour(whole), generation.to_string().to_ascii_lowercase())
+}
+
+/// Sorts after all trash that is due, before all that is not.
+pub fn trash_after(now: Timestamp) -> String {
+    format!("{TRASH}{}0", hour(now))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -168,6 +183,7 @@ mod tests {
                 catalog("team/app"),
                 upload(generation),
                 candidate(at, generation),
+                trash(at, generation),
             ]
             .join("\n")
         );
@@ -181,6 +197,14 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn trash_is_listed_when_it_is_due_and_not_before(due in 0i64..10_000_000, now in 0i64..10_000_000) {
+            let at = |second| Timestamp::from_second(second).unwrap();
+            let listed = trash(at(due), Ulid::from_parts(u64::MAX >> 16, u128::MAX)) < trash_after(at(now));
+            prop_assert!(!listed || due <= now, "listed too early");
+            prop_assert!(listed || due + 3600 > now, "forgotten");
+        }
+
         #[test]
         fn catalog_keys_sort_as_names(a in "[a-z0-9]{1,3}([._/-][a-z0-9]{1,3}){0,3}", b in "[a-z0-9]{1,3}([._/-][a-z0-9]{1,3}){0,3}") {
             prop_assert_eq!(catalog(&a).cmp(&catalog(&b)), a.cmp(&b));

@@ -50,6 +50,9 @@ pub struct Blob {
     pub size: u64,
     /// Key of its bytes.
     pub data: String,
+    /// While it is dead: for how long it can be undeleted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
 }
 
 /// `l/…`: a repository holds a blob.
@@ -89,6 +92,9 @@ pub struct ManifestRecord {
     pub author: Option<String>,
     /// When it was pushed first, or again after it was dead.
     pub pushed: Timestamp,
+    /// When it was deleted last, unless it is live again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub died: Option<Timestamp>,
 }
 
 impl ManifestRecord {
@@ -115,6 +121,7 @@ impl ManifestRecord {
             artifact_type: manifest.artifact_type.clone(),
             author: author.map(str::to_owned),
             pushed: now,
+            died: None,
         }
     }
 }
@@ -227,6 +234,26 @@ pub enum Candidate {
     Blob(Digest),
 }
 
+/// `z/…`: something that goes when its undelete window is over.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Trash {
+    /// Bytes of a blob.
+    Data {
+        /// The blob.
+        digest: Digest,
+        /// Key of the bytes.
+        data: String,
+    },
+    /// The record of a dead manifest.
+    Manifest {
+        /// Where.
+        repository: RepositoryName,
+        /// Which.
+        digest: Digest,
+    },
+}
+
 /// A record body that cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
@@ -328,7 +355,7 @@ mod tests {
         fn manifests_keep_their_exact_bytes(bytes in proptest::collection::vec(any::<u8>(), 0..200), author in ".{0,20}") {
             let record = ManifestRecord {
                 state: State::Pending, media_type: OCI_MANIFEST.into(), blobs: vec![Digest::sha256(b"a")], manifests: vec![],
-                subject: None, artifact_type: None, author: Some(author), pushed: Timestamp::UNIX_EPOCH,
+                subject: None, artifact_type: None, author: Some(author), pushed: Timestamp::UNIX_EPOCH, died: None,
             };
             let (read, nonce, exact) = decode_manifest(&encode_manifest(&record, "n", &bytes).unwrap()).unwrap();
             prop_assert_eq!((read, nonce.as_str(), &exact[..]), (record, "n", &bytes[..]));

@@ -3,7 +3,7 @@
 use berth_registry_core::{
     Digest, RepositoryName, key,
     protocol::{CollectLink, Collected, Mount, Mounted},
-    record::{Blob, Candidate, Link, ManifestRecord},
+    record::{Blob, Candidate, Link, ManifestRecord, Trash},
 };
 use futures::{StreamExt as _, TryStreamExt as _};
 use jiff::Timestamp;
@@ -119,14 +119,14 @@ impl Engine {
 
     /// Takes a blob out of a repository, unless a manifest of it needs the blob.
     pub async fn delete_blob(&self, repository: &RepositoryName, digest: &Digest) -> Result<(), EngineError> {
-        let collected = self.drive(CollectLink::default(), &Place::new(repository, digest)).await?;
+        let collected = self.drive(CollectLink::new(None), &Place::new(repository, digest)).await?;
         self.inner.links.forget(repository, digest);
         match collected {
             Collected::Dead => self.enqueue(&Candidate::Blob(digest.clone())).await,
             Collected::Needed(manifest) => {
                 Err(EngineError::BlobReferenced { blob: digest.clone(), manifest })
             }
-            Collected::Unknown => Err(EngineError::BlobUnknown(digest.clone())),
+            Collected::Unknown | Collected::Young => Err(EngineError::BlobUnknown(digest.clone())),
             Collected::Contended => Err(EngineError::Contended(digest.to_string())),
         }
     }
@@ -148,6 +148,28 @@ impl Engine {
             }
         }
         Ok(None)
+    }
+
+    /// Whether a repository holds a blob, or begins to. One listing, then the links one after the other.
+    pub(super) async fn is_linked(&self, blob: &Digest) -> Result<bool, EngineError> {
+        let entries = self.list_all(&key::links(blob)).await?;
+        for some in entries.chunks(PAGE) {
+            let reads = some.iter().map(|entry| work(self.read_record::<Link>(&entry.key))).collect();
+            let links = gather(reads).await?;
+            if links.into_iter().flatten().any(|(link, _)| link.state.is_reference()) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Puts on record what may be deleted at `due`.
+    pub(super) async fn discard(&self, trash: &Trash, due: Timestamp) -> Result<(), EngineError> {
+        let key = key::trash(due, Ulid::generate());
+        let body =
+            berth_registry_core::record::encode(trash, "").map_err(|e| super::drive::damaged(&key, &e))?;
+        self.store().put(&key, body, PutMode::Overwrite).await?;
+        Ok(())
     }
 
     /// Leaves work for the collector.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use berth_registry_core::{
     Digest, RepositoryName, key,
     protocol::{Action, Body, Observed, Protocol, Slot, Step, Version},
-    record::{self, Blob, Damaged, Link, ManifestRecord},
+    record::{self, Blob, Damaged, Link, ManifestRecord, Trash},
 };
 use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
@@ -153,6 +153,23 @@ impl Engine {
             Action::FindReference => {
                 let manifest = self.find_reference(place.repository, place.digest).await?;
                 return Ok((Observed::Referenced(manifest), None));
+            }
+            Action::FindLink => return Ok((Observed::Linked(self.is_linked(place.digest).await?), None)),
+            Action::Discard(data, due) => {
+                self.discard(&Trash::Data { digest: place.digest.clone(), data }, due).await?;
+                return Ok((Observed::Done, None));
+            }
+            Action::DeleteData(key) => {
+                self.store().delete(&key).await?;
+                return Ok((Observed::Done, None));
+            }
+            Action::Remove(slot, version) => {
+                let (key, _) = place.key(slot)?;
+                return match self.store().delete_version(&key, &version).await {
+                    Ok(()) => Ok((Observed::Done, None)),
+                    Err(StoreError::Precondition(_)) => Ok((Observed::Lost, None)),
+                    Err(error) => Err(error.into()),
+                };
             }
             Action::Create(slot, body) => (slot, PutMode::Create, body),
             Action::Replace(slot, version, body) => (slot, PutMode::Update(version), body),

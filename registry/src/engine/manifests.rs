@@ -136,7 +136,8 @@ impl Engine {
         repository: &RepositoryName,
         digest: &Digest,
     ) -> Result<(), EngineError> {
-        let record = match self.drive(DeleteManifest::default(), &Place::new(repository, digest)).await? {
+        let machine = DeleteManifest::new(Timestamp::now());
+        let record = match self.drive(machine, &Place::new(repository, digest)).await? {
             Deleted::Yes(record) => record,
             Deleted::Unknown => return Err(EngineError::ManifestUnknown(digest.to_string())),
         };

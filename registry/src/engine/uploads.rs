@@ -8,6 +8,7 @@ use berth_registry_core::{
     protocol::{Finish, Finished},
     record::{Link, Progress, Session, State},
 };
+use futures::{StreamExt as _, TryStreamExt as _};
 use jiff::Timestamp;
 use ulid::Ulid;
 
@@ -17,7 +18,7 @@ use super::{
     sink::Sink,
     upload_id::Upload,
 };
-use crate::store::{Etag, PutMode};
+use crate::store::{Etag, GetOptions, PutMode, StoreError};
 
 /// After so many parts a long request puts its progress on record, so that a crash does not cost all of it.
 const CHECKPOINT: usize = 32;
@@ -339,17 +340,23 @@ impl Engine {
         let place = Place::new(repository, digest);
         let finish = Finish::new(data.to_owned(), size, Timestamp::now());
         let (finished, ()) = futures::try_join!(self.drive(finish, &place), self.enter_catalog(repository))?;
-        let Finished::Committed { data: adopted } = finished else { return Err(EngineError::UploadLost) };
-        if adopted != data {
+        let adopted = match finished {
+            Finished::Committed { data } => Some(data),
+            Finished::Lost => None,
+        };
+        if adopted.as_deref() != Some(data) {
             // The blob was here already. No record names these bytes; failing costs some of them until a scrub.
             let _ = self.store().delete(data).await;
         }
+        let adopted = adopted.ok_or(EngineError::UploadLost)?;
         let link = Link { state: State::Live, size, data: adopted, since: Timestamp::now() };
         self.inner.links.put(repository, digest, link);
         Ok(BlobStat { digest: digest.clone(), size })
     }
 
-    /// The client's answer, or the last step itself, was lost.
+    /// The client's answer, or the last step itself, was lost. What the first attempt did, or will still do, is not
+    /// known. So these bytes are neither deleted here nor put before the blob's record again: if the record does not
+    /// name them, a copy is a new upload.
     async fn repeat_commit(
         &self,
         repository: &RepositoryName,
@@ -361,9 +368,17 @@ impl Engine {
             Err(EngineError::BlobUnknown(_)) => {}
             known => return known,
         }
-        match self.store().head(data).await {
-            Ok(_) => self.commit(repository, digest, size, data).await,
-            Err(crate::store::StoreError::NotFound(_)) => Err(EngineError::UploadLost),
+        let again = Finish::again(data.to_owned(), size, Timestamp::now());
+        if let Finished::Committed { .. } = self.drive(again, &Place::new(repository, digest)).await? {
+            self.enter_catalog(repository).await?;
+            return Ok(BlobStat { digest: digest.clone(), size });
+        }
+        match self.store().get(data, GetOptions::default()).await {
+            Ok(object) => {
+                let body = object.body.map_err(std::io::Error::other).boxed();
+                self.put_blob(repository, digest, body).await
+            }
+            Err(StoreError::NotFound(_)) => Err(EngineError::UploadLost),
             Err(error) => Err(error.into()),
         }
     }

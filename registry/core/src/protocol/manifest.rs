@@ -81,7 +81,7 @@ impl PutManifest {
     }
 
     fn publish(&mut self, version: Version) -> Step<Put> {
-        let live = ManifestRecord { state: State::Live, ..self.record.clone() };
+        let live = ManifestRecord { state: State::Live, died: None, ..self.record.clone() };
         let body = self.body(&live);
         self.at = At::Publishing(live);
         Step::Do(vec![Action::Replace(Slot::Manifest, version, body)])
@@ -149,6 +149,7 @@ impl Protocol for PutManifest {
                 },
                 (At::Reading, Some(Observed::Absent)) => self.create(),
                 (At::Reading, Some(Observed::Found(Body::Manifest(there, _), version))) => {
+                    self.record.died = there.died;
                     match there.state {
                         State::Live => Step::Done(Put::Live(there)),
                         State::Condemned => {

@@ -6,21 +6,28 @@
 //! Collectors keep the opposite one: write the state, *then* read the references.
 
 use bytes::Bytes;
+use jiff::Timestamp;
 
 use crate::{
     digest::Digest,
     record::{Blob, Link, ManifestRecord},
 };
 
+mod collect_blob;
+mod collect_link;
 mod delete;
+mod forget;
+mod hold;
 mod manifest;
-mod mount;
-mod upload;
+mod purge;
 
-pub use delete::{CollectLink, Collected, DeleteManifest, Deleted};
+pub use collect_blob::{BlobCollected, CollectBlob};
+pub use collect_link::{CollectLink, Collected};
+pub use delete::{DeleteManifest, Deleted};
+pub use forget::{Forget, Forgotten};
+pub use hold::{Finish, Finished, Mount, Mounted, Restore, Restored};
 pub use manifest::{Put, PutManifest};
-pub use mount::{Mount, Mounted};
-pub use upload::{Finish, Finished};
+pub use purge::{Purge, Purged};
 
 /// The version of a record: what the store calls an `ETag`.
 pub type Version = String;
@@ -62,10 +69,20 @@ pub enum Action {
     Replace(Slot, Version, Body),
     /// Look for a manifest of the repository that holds on to the blob: [`Observed::Referenced`].
     FindReference,
+    /// Look for a link of any repository that holds on to the blob: [`Observed::Linked`]. Not atomic: it may list the
+    /// links and then read one after the other.
+    FindLink,
+    /// Put on record that the blob's bytes under this key may be deleted then: [`Observed::Done`].
+    Discard(String, Timestamp),
+    /// Delete the bytes under this key: [`Observed::Done`].
+    DeleteData(String),
+    /// Remove this version of a record: [`Observed::Done`] or [`Observed::Lost`].
+    Remove(Slot, Version),
 }
 
 /// What an operation showed.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[expect(clippy::large_enum_variant, reason = "a few at a time, each read at once")]
 pub enum Observed {
     /// There is no such record.
     Absent,
@@ -77,6 +94,10 @@ pub enum Observed {
     Lost,
     /// A manifest that refers to the blob, if there is one.
     Referenced(Option<Digest>),
+    /// Whether a link refers to the blob.
+    Linked(bool),
+    /// It is so now.
+    Done,
 }
 
 /// What comes next.
@@ -88,6 +109,15 @@ pub enum Step<T> {
     Done(T),
 }
 
+impl<T> Step<T> {
+    fn map<U>(self, outcome: impl FnOnce(T) -> U) -> Step<U> {
+        match self {
+            Self::Do(actions) => Step::Do(actions),
+            Self::Done(done) => Step::Done(outcome(done)),
+        }
+    }
+}
+
 /// A state machine over records.
 pub trait Protocol {
     /// What it comes to.
@@ -96,6 +126,9 @@ pub trait Protocol {
     /// The next step, given what the last one showed; the first call takes nothing.
     fn next(&mut self, observed: Vec<Observed>) -> Step<Self::Outcome>;
 }
+
+/// After so many losses someone wants the record more than a collector wants it gone.
+const MAX_ATTEMPTS: u8 = 3;
 
 fn only(observed: Vec<Observed>) -> Option<Observed> {
     observed.into_iter().next()

@@ -7,7 +7,7 @@ use std::{
     hash::{Hash as _, Hasher as _},
 };
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::*;
 use crate::{manifest::OCI_MANIFEST, record::State};
@@ -27,20 +27,10 @@ enum Key {
 struct World {
     records: BTreeMap<Key, (Body, u32)>,
     data: BTreeSet<String>,
-}
-
-/// Adversary: condemns the blob, then reads its links one after the other, then kills it; purges it when it is dead.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum CollectBlob {
-    Begin,
-    Reading,
-    Condemning(Blob),
-    Searching(Blob, Version),
-    Ending,
+    trash: BTreeSet<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-#[expect(clippy::large_enum_variant, reason = "a handful of them in a test")]
 enum Machine {
     Finish(Finish),
     Mount(Mount),
@@ -48,6 +38,7 @@ enum Machine {
     Delete(DeleteManifest),
     CollectLink(CollectLink),
     CollectBlob(CollectBlob),
+    Purge(Purge),
     /// Removes the upload's own bytes if others were adopted.
     Trash(String),
 }
@@ -90,15 +81,19 @@ fn put(repository: char) -> Actor {
 }
 
 fn delete(repository: char) -> Actor {
-    actor(repository, Machine::Delete(DeleteManifest::default()), "")
+    actor(repository, Machine::Delete(DeleteManifest::new(time())), "")
 }
 
 fn collect_link(repository: char) -> Actor {
-    actor(repository, Machine::CollectLink(CollectLink::default()), "")
+    actor(repository, Machine::CollectLink(CollectLink::new(None)), "")
 }
 
 fn collect_blob() -> Actor {
-    actor('A', Machine::CollectBlob(CollectBlob::Begin), "")
+    actor('A', Machine::CollectBlob(CollectBlob::new(time(), SignedDuration::ZERO)), "")
+}
+
+fn purge() -> Actor {
+    actor('A', Machine::Purge(Purge::new("K0".into(), time())), "")
 }
 
 fn manifest(state: State) -> ManifestRecord {
@@ -111,6 +106,7 @@ fn manifest(state: State) -> ManifestRecord {
         artifact_type: None,
         author: None,
         pushed: time(),
+        died: None,
     }
 }
 
@@ -149,6 +145,15 @@ impl World {
                 self.write(key(slot), body.clone())
             }
             Action::Create(..) | Action::Replace(..) => Observed::Lost,
+            Action::Discard(data, _) => {
+                self.trash.insert(data.clone());
+                Observed::Done
+            }
+            Action::DeleteData(data) => {
+                self.data.remove(data);
+                Observed::Done
+            }
+            Action::FindLink | Action::Remove(..) => panic!("{action:?}"),
             Action::FindReference => {
                 let needed = self.state(Key::Manifest(repository)).is_some_and(State::is_reference);
                 Observed::Referenced(needed.then(|| Digest::sha256(b"manifest")))
@@ -189,7 +194,7 @@ impl Actor {
             return;
         }
         if self.todo.is_empty() && self.links.is_none() {
-            self.advance(world);
+            self.advance();
         }
         if self.done.is_some() || matches!(self.machine, Machine::Trash(_)) {
             return;
@@ -198,15 +203,15 @@ impl Actor {
             match links.pop() {
                 Some(link) if world.state(link).is_some_and(State::is_reference) => {
                     self.links = None;
-                    self.seen.push(Observed::Referenced(Some(blob_digest())));
+                    self.seen.push(Observed::Linked(true));
                 }
                 Some(_) => {}
                 None => {
                     self.links = None;
-                    self.seen.push(Observed::Referenced(None));
+                    self.seen.push(Observed::Linked(false));
                 }
             }
-        } else if self.todo == [Action::FindReference] && matches!(self.machine, Machine::CollectBlob(_)) {
+        } else if self.todo == [Action::FindLink] {
             // The LIST; the GETs follow one by one.
             self.todo.clear();
             let links = world.records.keys().filter(|key| matches!(key, Key::Link(_)));
@@ -217,11 +222,11 @@ impl Actor {
             self.seen.push(world.perform(self.repository, &action));
         }
         if self.todo.is_empty() && self.links.is_none() {
-            self.advance(world);
+            self.advance();
         }
     }
 
-    fn advance(&mut self, world: &mut World) {
+    fn advance(&mut self) {
         fn end<T>(
             step: Step<T>,
             name: impl Fn(&T) -> &'static str,
@@ -248,60 +253,15 @@ impl Actor {
             Machine::CollectLink(machine) => {
                 end(machine.next(seen), |_| "collected").map_err(|(name, _)| name)
             }
-            Machine::CollectBlob(machine) => machine.next(seen, &mut world.data),
+            Machine::CollectBlob(machine) => {
+                end(machine.next(seen), |_| "collected").map_err(|(name, _)| name)
+            }
+            Machine::Purge(machine) => end(machine.next(seen), |_| "purged").map_err(|(name, _)| name),
             Machine::Trash(_) => return,
         };
         match next {
             Ok(actions) => self.todo = actions,
             Err(name) => self.done = Some(name),
-        }
-    }
-}
-
-impl CollectBlob {
-    fn next(
-        &mut self,
-        seen: Vec<Observed>,
-        data: &mut BTreeSet<String>,
-    ) -> Result<Vec<Action>, &'static str> {
-        let replace = |blob: &Blob, state, version: Version| {
-            vec![Action::Replace(Slot::Blob, version, Body::Blob(Blob { state, ..blob.clone() }))]
-        };
-        match (self.clone(), only(seen)) {
-            (Self::Begin, _) => {
-                *self = Self::Reading;
-                Ok(vec![Action::Read(Slot::Blob)])
-            }
-            (Self::Reading, Some(Observed::Found(Body::Blob(blob), version))) => match blob.state {
-                State::Live => {
-                    *self = Self::Condemning(blob.clone());
-                    Ok(replace(&blob, State::Condemned, version))
-                }
-                State::Condemned => {
-                    *self = Self::Searching(blob, version);
-                    Ok(vec![Action::FindReference])
-                }
-                State::Dead => {
-                    // The undelete window is over at once; the data key goes right after, when this write has won.
-                    *self = Self::Searching(blob.clone(), "purging".into());
-                    Ok(replace(&blob, State::Purged, version))
-                }
-                State::Pending | State::Purged => Err("nothing to collect"),
-            },
-            (Self::Condemning(blob), Some(Observed::Written(version))) => {
-                *self = Self::Searching(blob, version);
-                Ok(vec![Action::FindReference])
-            }
-            (Self::Searching(blob, version), Some(Observed::Written(_))) if version == "purging" => {
-                data.remove(&blob.data);
-                Err("purged")
-            }
-            (Self::Searching(blob, version), Some(Observed::Referenced(reference))) => {
-                *self = Self::Ending;
-                Ok(replace(&blob, if reference.is_some() { State::Live } else { State::Dead }, version))
-            }
-            (Self::Ending, Some(Observed::Written(_))) => Err("collected"),
-            _ => Err("lost"),
         }
     }
 }
@@ -346,7 +306,7 @@ fn explore(world: World, actors: Vec<Actor>) -> usize {
 fn world(blob: Option<State>, links: &[(char, State)], manifests: &[(char, State)], data: &[&str]) -> World {
     let mut world = World { data: data.iter().map(ToString::to_string).collect(), ..World::default() };
     if let Some(state) = blob {
-        world.write(Key::Blob, Body::Blob(Blob { state, size: 1, data: "K0".into() }));
+        world.write(Key::Blob, Body::Blob(Blob { state, size: 1, data: "K0".into(), until: None }));
     }
     for (repository, state) in links {
         let link = Link { state: *state, size: 1, data: "K0".into(), since: time() };
@@ -381,7 +341,7 @@ fn two_writers_of_one_manifest() {
 
 #[test]
 fn delete_and_push_again_beside_collectors() {
-    explore(live(), vec![delete('A'), put('A'), collect_link('A'), collect_blob(), collect_blob()]);
+    explore(live(), vec![delete('A'), put('A'), collect_link('A'), collect_blob(), purge()]);
 }
 
 #[test]
@@ -392,7 +352,7 @@ fn delete_and_upload_again_while_it_is_purged() {
 #[test]
 fn dead_and_uploaded_again_while_it_is_purged() {
     let dead = world(Some(State::Dead), &[('A', State::Dead)], &[('A', State::Dead)], &["K0"]);
-    explore(dead, vec![upload('A', "K1"), put('A'), collect_blob(), collect_blob()]);
+    explore(dead, vec![upload('A', "K1"), put('A'), collect_blob(), purge()]);
 }
 
 #[test]
