@@ -4,25 +4,29 @@ use std::{
     collections::hash_map::DefaultHasher,
     fs,
     hash::{Hash as _, Hasher as _},
-    io::{self, Write as _},
+    io::{self, Read as _, Write as _},
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Arc, PoisonError, RwLock, RwLockWriteGuard,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use bytes::Bytes;
 use jiff::Timestamp;
 use ulid::Ulid;
 
-use super::super::{Etag, Meta, PutMode, StoreError};
+use super::{
+    super::{Etag, Meta, PutMode, StoreError},
+    memory::{LARGEST, Memory, Remembered},
+};
 
 const LOCK_FILE: &str = ".lock";
 const TEMPORARY: &str = ".tmp";
 const PARTS: &str = ".parts";
-const STRIPES: usize = 256;
+const STRIPES: usize = 4096;
 
 /// The files of a store.
 #[derive(Debug)]
@@ -30,8 +34,11 @@ pub(super) struct Files {
     root: PathBuf,
     /// Holds the lock as long as it is open.
     _lock: fs::File,
-    /// A write to a key holds the key's stripe: compare and swap are then one step.
-    stripes: Vec<Mutex<()>>,
+    /// Who changes a key holds its stripe until the change is durable and remembered: compare and swap are then one
+    /// step. Who reads a file to remember it shares the stripe, so that it remembers neither what is not durable yet
+    /// nor what has been replaced.
+    stripes: Vec<RwLock<()>>,
+    memory: Memory,
     /// The last modification time given out, in nanoseconds: none is given twice.
     clock: AtomicU64,
 }
@@ -47,6 +54,14 @@ pub(super) fn failed(key: &str, error: &io::Error) -> StoreError {
         }
         _ => StoreError::Other(format!("{key}: {error}")),
     }
+}
+
+/// An object that was found.
+pub(super) enum Opened {
+    /// Whole, in memory.
+    Small(Arc<Remembered>),
+    /// To be read from its file.
+    Large(fs::File, Meta),
 }
 
 impl Files {
@@ -75,7 +90,8 @@ impl Files {
         Ok(Self {
             root,
             _lock: lock,
-            stripes: (0..STRIPES).map(|_| Mutex::new(())).collect(),
+            stripes: (0..STRIPES).map(|_| RwLock::new(())).collect(),
+            memory: Memory::new(),
             clock: AtomicU64::new(0),
         })
     }
@@ -97,24 +113,60 @@ impl Files {
         Ok(self.root.join(key))
     }
 
-    fn lock(&self, key: &str) -> MutexGuard<'_, ()> {
+    fn stripe(&self, key: &str) -> &RwLock<()> {
         let mut hasher = DefaultHasher::new();
         key.hash(&mut hasher);
-        let stripe = usize::try_from(hasher.finish() % STRIPES as u64).unwrap_or_default();
-        // The lock guards files, which a panic leaves whole: each change is one rename.
-        self.stripes[stripe].lock().unwrap_or_else(PoisonError::into_inner)
+        &self.stripes[usize::try_from(hasher.finish() % STRIPES as u64).unwrap_or_default()]
     }
 
-    pub(super) fn read(&self, key: &str) -> Result<(fs::File, Meta), StoreError> {
-        let file = fs::File::open(self.path(key)?).map_err(|e| failed(key, &e))?;
-        let meta = file.metadata().map_err(|e| failed(key, &e))?;
+    pub(super) fn lock(&self, key: &str) -> RwLockWriteGuard<'_, ()> {
+        // The lock guards files, which a panic leaves whole: each change is one rename.
+        self.stripe(key).write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A small object, if it is in memory. Waits for nobody: until a change is durable, the old object is the truth.
+    pub(super) fn recall(&self, key: &str) -> Option<Arc<Remembered>> {
+        self.memory.get(key)
+    }
+
+    /// As if the memory had needed the room.
+    #[cfg(test)]
+    pub(super) fn forget(&self, key: &str) {
+        self.memory.forget(key);
+    }
+
+    /// Reads an object that is not in memory, after the change to it that is under way.
+    pub(super) fn read(&self, key: &str) -> Result<Opened, StoreError> {
+        let path = self.path(key)?;
+        let at = |e: io::Error| failed(key, &e);
+        let _shared = self.stripe(key).read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(object) = self.recall(key) {
+            return Ok(Opened::Small(object));
+        }
+        let mut file = fs::File::open(path).map_err(at)?;
+        let meta = file.metadata().map_err(at)?;
         if meta.is_dir() {
             return Err(StoreError::NotFound(key.to_owned()));
         }
-        Ok((file, describe(&meta)))
+        let meta = describe(&meta);
+        if meta.size > LARGEST {
+            return Ok(Opened::Large(file, meta));
+        }
+        let mut body = Vec::with_capacity(usize::try_from(meta.size).unwrap_or_default());
+        file.read_to_end(&mut body).map_err(at)?;
+        Ok(Opened::Small(self.memory.put(key, body.into(), meta)))
     }
 
-    pub(super) fn meta(&self, key: &str) -> Result<Meta, StoreError> {
+    pub(super) fn head(&self, key: &str) -> Result<Meta, StoreError> {
+        let _shared = self.stripe(key).read().unwrap_or_else(PoisonError::into_inner);
+        self.meta(key)
+    }
+
+    /// The caller holds the key's stripe.
+    fn meta(&self, key: &str) -> Result<Meta, StoreError> {
+        if let Some(object) = self.recall(key) {
+            return Ok(object.meta.clone());
+        }
         let meta = fs::metadata(self.path(key)?).map_err(|e| failed(key, &e))?;
         if meta.is_dir() { Err(StoreError::NotFound(key.to_owned())) } else { Ok(describe(&meta)) }
     }
@@ -130,12 +182,12 @@ impl Files {
     pub(super) fn put(&self, key: &str, body: &[u8], mode: &PutMode) -> Result<Etag, StoreError> {
         let path = self.path(key)?;
         let temporary = self.root.join(TEMPORARY).join(Ulid::generate().to_string());
-        let write = || -> io::Result<Etag> {
+        let write = || -> io::Result<Meta> {
             let mut file = fs::File::create_new(&temporary)?;
             file.write_all(body)?;
             self.seal(&file)
         };
-        let result = write().map_err(|e| failed(key, &e)).and_then(|etag| {
+        let result = write().map_err(|e| failed(key, &e)).and_then(|meta| {
             let _guard = self.lock(key);
             let allowed = match mode {
                 PutMode::Overwrite => true,
@@ -145,7 +197,8 @@ impl Files {
             if !allowed {
                 return Err(StoreError::Precondition(key.to_owned()));
             }
-            self.publish(key, &temporary, &path)?;
+            let etag = meta.etag.clone();
+            self.publish(key, &temporary, &path, Some((body, meta)))?;
             Ok(etag)
         });
         if result.is_err() {
@@ -171,11 +224,11 @@ impl Files {
             return Err(StoreError::Precondition(key.to_owned()));
         }
         let _guard = self.lock(key);
-        self.publish(key, from, &path)
+        self.publish(key, from, &path, None)
     }
 
     /// Gives a file a modification time of its own, which is its version, and brings it to the disk.
-    fn seal(&self, file: &fs::File) -> io::Result<Etag> {
+    fn seal(&self, file: &fs::File) -> io::Result<Meta> {
         let now = UNIX_EPOCH.elapsed().unwrap_or_default().as_nanos();
         let now = u64::try_from(now).unwrap_or(u64::MAX);
         let last =
@@ -184,17 +237,32 @@ impl Files {
         let time: SystemTime = UNIX_EPOCH + Duration::from_nanos(time);
         file.set_modified(time)?;
         file.sync_all()?;
-        Ok(describe(&file.metadata()?).etag)
+        Ok(describe(&file.metadata()?))
     }
 
-    fn publish(&self, key: &str, from: &Path, to: &Path) -> Result<(), StoreError> {
+    /// Makes a file the object of a key, and what is given of it the truth in memory. The caller holds the stripe.
+    fn publish(
+        &self,
+        key: &str,
+        from: &Path,
+        to: &Path,
+        object: Option<(&[u8], Meta)>,
+    ) -> Result<(), StoreError> {
         let parent = to.parent().unwrap_or(&self.root);
         let publish = || -> io::Result<()> {
             self.create_directories(parent)?;
             fs::rename(from, to)?;
             sync(parent)
         };
-        publish().map_err(|e| failed(key, &e))
+        let published = publish();
+        match object {
+            Some((body, meta)) if published.is_ok() && meta.size <= LARGEST => {
+                // A copy: the caller's bytes may be a slice of something much larger.
+                self.memory.put(key, Bytes::copy_from_slice(body), meta);
+            }
+            _ => self.memory.forget(key),
+        }
+        published.map_err(|e| failed(key, &e))
     }
 
     /// Creates the missing directories, each one durable before something is put into it.
@@ -225,7 +293,11 @@ impl Files {
             return Err(StoreError::Precondition(key.to_owned()));
         }
         match fs::remove_file(&path) {
-            Ok(()) => self.sync_parent(&path),
+            Ok(()) => {
+                let synced = self.sync_parent(&path);
+                self.memory.forget(key);
+                synced
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             Err(error) => Err(failed(key, &error)),
         }

@@ -3,8 +3,7 @@
 
 use std::{
     collections::HashMap,
-    fs,
-    io::{self, Read as _},
+    fs, io,
     os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
@@ -20,14 +19,16 @@ use ulid::Ulid;
 use super::{Etag, GetOptions, ListPage, Meta, Object, PutMode, Store, StoreError, StoreStream};
 
 mod files;
+mod memory;
+#[cfg(test)]
+mod tests;
 mod walk;
 
-use files::Files;
+use files::{Files, Opened};
+use memory::Remembered;
 
 /// Parts are written at multiples of this.
 const PART_SIZE: usize = 4 << 20;
-/// Up to this size an object is read at once, above it is streamed.
-const SMALL: u64 = 128 << 10;
 const CHUNK: usize = 256 << 10;
 
 /// A store in a directory.
@@ -64,49 +65,50 @@ fn part_length(etag: &str) -> Option<u64> {
     etag.rsplit_once('-')?.1.parse().ok()
 }
 
-enum Opened {
-    Whole(Bytes),
-    Stream(fs::File),
+fn answer(key: &str, object: &Remembered, options: &GetOptions) -> Result<Object, StoreError> {
+    let Remembered { body, meta } = object;
+    if options.if_none_match.as_ref() == Some(&meta.etag) {
+        return Err(StoreError::NotModified(key.to_owned()));
+    }
+    let body = match &options.range {
+        None => body.clone(),
+        Some(range) => super::slice(body, range).ok_or_else(|| super::outside(key, range))?,
+    };
+    Ok(Object { meta: meta.clone(), body: stream::iter([Ok(body)]).boxed() })
 }
 
 #[async_trait]
 impl Store for DirectoryStore {
+    fn recall(&self, key: &str) -> Option<(Bytes, Meta)> {
+        self.files.recall(key).map(|object| (object.body.clone(), object.meta.clone()))
+    }
+
     async fn get(&self, key: &str, options: GetOptions) -> Result<Object, StoreError> {
-        let name = key.to_owned();
-        let range = options.range.clone();
-        let (meta, opened) = self
-            .run(move |files| {
-                let (mut file, meta) = files.read(&name)?;
-                if options.if_none_match.as_ref() == Some(&meta.etag) {
-                    return Err(StoreError::NotModified(name));
-                }
-                if meta.size > SMALL {
-                    return Ok((meta, Opened::Stream(file)));
-                }
-                let mut body = Vec::with_capacity(usize::try_from(meta.size).unwrap_or_default());
-                file.read_to_end(&mut body).map_err(|e| files::failed(&name, &e))?;
-                Ok((meta, Opened::Whole(body.into())))
-            })
-            .await?;
-        if let Some(range) = &range
-            && (range.start > range.end || range.end > meta.size)
-        {
-            return Err(super::outside(key, range));
+        if let Some(object) = self.files.recall(key) {
+            return answer(key, &object, &options);
         }
-        let range = range.unwrap_or(0..meta.size);
-        let body = match opened {
-            Opened::Whole(body) => {
-                let body = super::slice(&body, &range).ok_or_else(|| super::outside(key, &range))?;
-                stream::iter([Ok(body)]).boxed()
-            }
-            Opened::Stream(file) => stream_file(key, file, range).await?,
+        let name = key.to_owned();
+        let (file, meta) = match self.run(move |files| files.read(&name)).await? {
+            Opened::Small(object) => return answer(key, &object, &options),
+            Opened::Large(file, meta) => (file, meta),
         };
+        if options.if_none_match.as_ref() == Some(&meta.etag) {
+            return Err(StoreError::NotModified(key.to_owned()));
+        }
+        let range = options.range.unwrap_or(0..meta.size);
+        if range.start > range.end || range.end > meta.size {
+            return Err(super::outside(key, &range));
+        }
+        let body = stream_file(key, file, range).await?;
         Ok(Object { meta, body })
     }
 
     async fn head(&self, key: &str) -> Result<Meta, StoreError> {
+        if let Some(object) = self.files.recall(key) {
+            return Ok(object.meta.clone());
+        }
         let key = key.to_owned();
-        self.run(move |files| files.meta(&key)).await
+        self.run(move |files| files.head(&key)).await
     }
 
     async fn put(&self, key: &str, body: Bytes, mode: PutMode) -> Result<Etag, StoreError> {

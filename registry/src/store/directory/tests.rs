@@ -1,0 +1,119 @@
+//! What the directory store promises beyond `conformance`: memory that is never wrong.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicU64, Ordering},
+};
+
+use futures::FutureExt as _;
+
+use super::{super::read, *};
+
+fn numbered(number: u64) -> Bytes {
+    number.to_string().into()
+}
+
+fn open() -> (tempfile::TempDir, DirectoryStore) {
+    let root = tempfile::tempdir().unwrap();
+    let store = DirectoryStore::open(root.path()).unwrap();
+    (root, store)
+}
+
+#[tokio::test]
+async fn a_warm_read_opens_no_file_and_waits_for_no_writer() {
+    let (root, store) = open();
+    let etag = store.put("a/b", numbered(1), PutMode::Create).await.unwrap();
+    let writing = store.files.lock("a/b");
+    std::fs::remove_file(root.path().join("a/b")).unwrap();
+    let (body, meta) = read(&store, "a/b").now_or_never().unwrap().unwrap();
+    assert_eq!((body, &meta.etag), (numbered(1), &etag));
+    assert_eq!(store.head("a/b").now_or_never().unwrap().unwrap(), meta);
+    let unchanged = GetOptions { if_none_match: Some(etag), range: None };
+    let answer = store.get("a/b", unchanged).now_or_never().unwrap();
+    assert!(matches!(answer, Err(StoreError::NotModified(_))));
+    drop(writing);
+}
+
+#[tokio::test]
+async fn what_is_large_is_not_remembered_and_what_is_replaced_neither() {
+    let (_root, store) = open();
+    let large = usize::try_from(memory::LARGEST).unwrap() + 1;
+    store.put("a", numbered(1), PutMode::Create).await.unwrap();
+    store.put("a", vec![7; large].into(), PutMode::Overwrite).await.unwrap();
+    assert!(store.recall("a").is_none());
+    assert_eq!(read(&store, "a").await.unwrap().0.len(), large);
+    assert!(store.recall("a").is_none());
+    store.put("a", numbered(2), PutMode::Overwrite).await.unwrap();
+    assert_eq!(store.recall("a").unwrap().0, numbered(2));
+    store.delete("a").await.unwrap();
+    assert!(store.recall("a").is_none());
+}
+
+/// Writers count a key up by compare-and-swap or delete it and begin again above; the memory loses entries at any
+/// time. No reader sees a number go back, and who was told that a number is written reads no lower one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn memory_never_goes_back() {
+    const KEYS: [&str; 3] = ["r/a", "r/b", "s/c"];
+    let (_root, store) = open();
+    let floors: Arc<[AtomicU64; 3]> = Arc::default();
+    let done = Arc::new(AtomicBool::new(false));
+    let number = |body: &Bytes| std::str::from_utf8(body).unwrap().parse::<u64>().unwrap();
+    let readers = (0..6).map(|reader| {
+        let (store, done) = (store.clone(), done.clone());
+        tokio::spawn(async move {
+            let mut seen = [0; KEYS.len()];
+            while !done.load(Ordering::SeqCst) {
+                for (key, seen) in KEYS.iter().zip(&mut seen) {
+                    if reader == 0 {
+                        // As if it had been evicted.
+                        store.files.forget(key);
+                    }
+                    if let Ok((body, _)) = read(&store, key).await {
+                        assert!(number(&body) >= *seen, "{key} went back from {seen} to {body:?}");
+                        *seen = number(&body);
+                    }
+                }
+                tokio::task::yield_now().await;
+            }
+        })
+    });
+    let readers: Vec<_> = readers.collect();
+    let writers = (0..6_usize).map(|writer| {
+        let (store, floors) = (store.clone(), floors.clone());
+        tokio::spawn(async move {
+            for round in 0..40 {
+                let at = (writer + round) % KEYS.len();
+                let (key, floor) = (KEYS[at], &floors[at]);
+                let written = match read(&store, key).await {
+                    Ok((body, meta)) if round % 8 == 7 => {
+                        floor.fetch_max(number(&body), Ordering::SeqCst);
+                        let deleted = store.delete_version(key, &meta.etag).await;
+                        assert!(matches!(deleted, Ok(()) | Err(StoreError::Precondition(_))));
+                        continue;
+                    }
+                    Ok((body, meta)) => {
+                        let next = number(&body) + 1;
+                        let mode = PutMode::Update(meta.etag);
+                        store.put(key, numbered(next), mode).await.map(|_| next)
+                    }
+                    Err(_) => {
+                        let next = floor.load(Ordering::SeqCst) + 1;
+                        store.put(key, numbered(next), PutMode::Create).await.map(|_| next)
+                    }
+                };
+                match (written, read(&store, key).await) {
+                    (Ok(written), Ok((body, _))) => assert!(number(&body) >= written, "{key}"),
+                    (Ok(_) | Err(StoreError::Precondition(_)), _) => {}
+                    (Err(error), _) => panic!("{error}"),
+                }
+            }
+        })
+    });
+    for writer in writers.collect::<Vec<_>>() {
+        writer.await.unwrap();
+    }
+    done.store(true, Ordering::SeqCst);
+    for reader in readers {
+        reader.await.unwrap();
+    }
+}
