@@ -5,10 +5,10 @@ use std::{path::PathBuf, process::ExitCode};
 
 use berth_registry_core::{config::Anonymous, job::JobRequest};
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use tracing_subscriber::EnvFilter;
 
 use crate::{
     jobs::client::{Remote, run_job},
+    log::Log,
     serve,
     settings::{Overrides, Settings, read_file},
 };
@@ -109,10 +109,7 @@ pub fn run() -> ExitCode {
         Err(error) => return failed(&error),
     };
     let result = match cli.command {
-        Command::Serve(flags) => {
-            log_as_json();
-            runtime.block_on(run_serve(flags))
-        }
+        Command::Serve(flags) => runtime.block_on(run_serve(flags)),
         Command::Replicate(flags) => {
             runtime.block_on(crate::replicate::replicate(&flags.config)).map_err(Into::into)
         }
@@ -125,9 +122,12 @@ pub fn run() -> ExitCode {
 }
 
 async fn run_serve(flags: Serve) -> Result<(), Box<dyn std::error::Error>> {
+    // Dropped last: what is said until then is written.
+    let (log, _writer) = Log::start(std::io::stdout())?;
+    log.take_tracing();
     let file = flags.config.as_deref().map(read_file).transpose()?.unwrap_or_default();
     let settings = Settings::new(flags.into(), file)?;
-    Ok(serve::run(settings).await?)
+    Ok(serve::run(settings, log).await?)
 }
 
 async fn start(job: &str, flags: Job) -> Result<(), Box<dyn std::error::Error>> {
@@ -156,17 +156,6 @@ impl From<Serve> for Overrides {
             }),
         }
     }
-}
-
-fn log_as_json() {
-    let filter = EnvFilter::try_from_env("BERTH_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt()
-        .json()
-        .flatten_event(true)
-        .with_current_span(false)
-        .with_span_list(false)
-        .with_env_filter(filter)
-        .init();
 }
 
 fn failed(error: &dyn std::error::Error) -> ExitCode {

@@ -19,6 +19,7 @@ use crate::{
     events::Events,
     http::App,
     jobs::{Job, Jobs, prune::Prune},
+    log::Log,
     metrics::Metrics,
     outbound::OutboundError,
     readiness::Readiness,
@@ -57,7 +58,7 @@ pub enum ServeError {
 }
 
 /// Serves until SIGTERM or SIGINT, then drains.
-pub async fn run(settings: Settings) -> Result<(), ServeError> {
+pub async fn run(settings: Settings, log: Log) -> Result<(), ServeError> {
     if settings.anonymous == Anonymous::None
         && settings.htpasswd.is_none()
         && settings.service_accounts.is_none()
@@ -87,6 +88,7 @@ pub async fn run(settings: Settings) -> Result<(), ServeError> {
         jobs: Jobs { prune: Job::new(Prune::new(settings.lifecycle, events.clone(), metrics.clone())) },
         events,
         metrics,
+        log,
     });
     let mut terminate = signal(SignalKind::terminate()).map_err(ServeError::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(ServeError::Signals)?;

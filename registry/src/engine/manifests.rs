@@ -98,15 +98,21 @@ impl Engine {
         let unknown = || EngineError::ManifestUnknown(reference.to_string());
         let digest = match reference {
             Reference::Digest(digest) => digest.clone(),
-            Reference::Tag(tag) => self.resolve(repository, tag).await?.ok_or_else(unknown)?.digest,
+            Reference::Tag(tag) => {
+                let key = key::tag(repository, tag.as_str());
+                let decode = |body: &Bytes| Ok(record::decode::<TagRecord>(body)?.0);
+                let target = self.read_cached(&self.inner.tags, &key, decode).await?;
+                target.ok_or_else(unknown)?.record.digest.clone()
+            }
         };
         let key = key::manifest(repository, &digest);
-        match self.manifest_at(&key).await? {
-            (_, Some(record), bytes) if record.state.is_visible() => {
-                Ok(StoredManifest { digest, media_type: record.media_type, bytes })
-            }
-            _ => Err(unknown()),
+        let decode = |body: &Bytes| record::decode_manifest(body).map(|(record, _, bytes)| (record, bytes));
+        let known = self.read_cached(&self.inner.manifests, &key, decode).await?.ok_or_else(unknown)?;
+        let (record, bytes) = &known.record;
+        if !record.state.is_visible() {
+            return Err(unknown());
         }
+        Ok(StoredManifest { digest, media_type: record.media_type.clone(), bytes: bytes.clone() })
     }
 
     /// What is known of a manifest.

@@ -11,7 +11,10 @@ use std::{
 };
 
 use aws_lc_rs::hmac;
-use berth_registry_core::{Digest, RepositoryName, Tag, key};
+use berth_registry_core::{
+    Digest, RepositoryName, Tag, key,
+    record::{ManifestRecord, TagRecord},
+};
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use ulid::Ulid;
@@ -27,6 +30,7 @@ mod images;
 mod link_cache;
 mod manifests;
 mod part_memory;
+mod record_cache;
 mod referrers;
 mod sink;
 mod tags;
@@ -36,6 +40,7 @@ mod uploads;
 pub use error::EngineError;
 use link_cache::LinkCache;
 use part_memory::PartMemory;
+use record_cache::RecordCache;
 
 /// A client's body as it arrives.
 pub type ByteStream = BoxStream<'static, Result<Bytes, std::io::Error>>;
@@ -200,6 +205,8 @@ struct Inner {
     /// Repositories that this process has entered into the catalog.
     in_catalog: Mutex<HashSet<RepositoryName>>,
     links: LinkCache,
+    tags: RecordCache<TagRecord>,
+    manifests: RecordCache<(ManifestRecord, Bytes)>,
 }
 
 impl Engine {
@@ -217,6 +224,8 @@ impl Engine {
                 busy_uploads: Mutex::default(),
                 in_catalog: Mutex::default(),
                 links: LinkCache::new(options.link_cache),
+                tags: RecordCache::new(TAG_CACHE),
+                manifests: RecordCache::new(MANIFEST_CACHE),
                 options,
             }),
         })
@@ -250,6 +259,9 @@ impl Engine {
     }
 }
 
+/// Bytes of decoded records in memory.
+const TAG_CACHE: u64 = 4 << 20;
+const MANIFEST_CACHE: u64 = 24 << 20;
 const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
 
 async fn upload_secret(store: &dyn Store) -> Result<Bytes, EngineError> {

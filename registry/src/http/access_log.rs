@@ -1,36 +1,39 @@
 //! One log line and one set of metrics a request, written when its last byte was sent or its connection broke.
 
 use std::{
+    fmt,
     net::SocketAddr,
     pin::Pin,
     sync::{
-        Arc,
+        Arc, LazyLock, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
     task::{Context, Poll, ready},
     time::Instant,
 };
 
+use aws_lc_rs::rand;
 use axum::{body::Body, response::Response};
+use berth_registry_core::RepositoryName;
 use bytes::Bytes;
 use http::{HeaderValue, Method, StatusCode, header::CONTENT_LENGTH};
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use ulid::Ulid;
+use jiff::Timestamp;
+use serde::{Serialize, Serializer};
 
-use super::route::Route;
-use crate::{
-    auth::Caller,
-    metrics::{Metrics, RequestLabels},
+use super::{
+    App,
+    route::{InvalidRoute, Route},
 };
+use crate::{auth::Caller, metrics::RequestLabels};
 
 /// A request that is being answered. Dropping it writes the line.
 pub(super) struct Exchange {
-    metrics: Arc<Metrics>,
-    id: String,
+    app: Arc<App>,
+    id: RequestId,
     method: &'static str,
-    route: &'static str,
-    repository: String,
-    user: String,
+    route: Result<Route, InvalidRoute>,
+    caller: OnceLock<Caller>,
     remote: SocketAddr,
     began: Instant,
     status: StatusCode,
@@ -40,21 +43,68 @@ pub(super) struct Exchange {
     complete: bool,
 }
 
+/// Names a request in the answer and in the log: unique in a process, and by a random beginning between processes.
+#[derive(Clone, Copy)]
+struct RequestId(u64);
+
+/// A line of the access log.
+#[derive(Serialize)]
+struct Line<'a> {
+    timestamp: fmt::Arguments<'a>,
+    level: &'static str,
+    message: &'static str,
+    id: RequestId,
+    method: &'static str,
+    route: &'static str,
+    repository: &'a str,
+    status: u16,
+    bytes: u64,
+    received: u64,
+    ms: u64,
+    user: &'a str,
+    remote: SocketAddr,
+    complete: bool,
+    target: &'static str,
+}
+
+impl RequestId {
+    fn next() -> Self {
+        static NEXT: LazyLock<AtomicU64> = LazyLock::new(|| {
+            let mut first = [0; 8];
+            // Without randomness ids of two processes may be equal, which is no more than confusing.
+            let _ = rand::fill(&mut first);
+            AtomicU64::new(u64::from_be_bytes(first))
+        });
+        Self(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+impl Serialize for RequestId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
 impl Exchange {
     pub(super) fn begin(
-        metrics: &Arc<Metrics>,
+        app: Arc<App>,
         method: &Method,
-        route: Option<&Route>,
+        route: Result<Route, InvalidRoute>,
         remote: SocketAddr,
     ) -> Self {
-        metrics.began();
+        app.metrics.began();
         Self {
-            metrics: metrics.clone(),
-            id: Ulid::generate().to_string(),
+            app,
+            id: RequestId::next(),
             method: method_label(method),
-            route: route.map_or("none", Route::label),
-            repository: route.and_then(Route::repository).map_or(String::new(), ToString::to_string),
-            user: String::new(),
+            route,
+            caller: OnceLock::new(),
             remote,
             began: Instant::now(),
             // What a client sees that hung up before there was an answer is nothing; 499 is how logs call it.
@@ -67,11 +117,19 @@ impl Exchange {
     }
 
     pub(super) fn id(&self) -> HeaderValue {
-        HeaderValue::from_str(&self.id).unwrap_or(HeaderValue::from_static(""))
+        HeaderValue::try_from(self.id.to_string()).unwrap_or(HeaderValue::from_static(""))
     }
 
-    pub(super) fn caller(&mut self, caller: &Caller) {
-        self.user = caller.name.clone().unwrap_or_default();
+    pub(super) fn app(&self) -> &App {
+        &self.app
+    }
+
+    pub(super) fn route(&self) -> Result<&Route, &InvalidRoute> {
+        self.route.as_ref()
+    }
+
+    pub(super) fn set_caller(&self, caller: Caller) -> &Caller {
+        self.caller.get_or_init(|| caller)
     }
 
     pub(super) fn count_received<B>(&self, body: B) -> Body
@@ -79,47 +137,53 @@ impl Exchange {
         B: HttpBody<Data = Bytes> + Send + 'static,
         B::Error: Into<axum::BoxError>,
     {
+        if body.is_end_stream() {
+            return Body::empty();
+        }
         Body::new(Received { body: Body::new(body), count: self.received.clone() })
     }
 
-    pub(super) fn finish(mut self, response: Response) -> Response {
+    pub(super) fn finish(mut self, response: Response) -> Response<Sent> {
         self.status = response.status();
         self.complete = response.body().is_end_stream();
         self.expected =
             response.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-        response.map(|body| Body::new(Sent { body, exchange: self }))
+        response.map(|body| Sent { body, exchange: self })
     }
 }
 
 impl Drop for Exchange {
     fn drop(&mut self) {
         let (took, received) = (self.began.elapsed(), self.received.load(Ordering::Relaxed));
-        let labels =
-            RequestLabels { route: self.route, method: self.method, status: self.status.as_u16().into() };
-        self.metrics.ended(&labels, took, received, self.sent);
-        macro_rules! line {
-            ($level:ident) => {
-                tracing::$level!(
-                    id = self.id,
-                    method = self.method,
-                    route = self.route,
-                    repository = self.repository,
-                    status = self.status.as_u16(),
-                    bytes = self.sent,
-                    received,
-                    ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
-                    user = self.user,
-                    remote = %self.remote,
-                    complete = self.complete,
-                    "request"
-                )
-            };
-        }
+        let route = self.route.as_ref().map_or("none", Route::label);
+        let labels = RequestLabels { route, method: self.method, status: self.status.as_u16().into() };
+        self.app.metrics.ended(&labels, took, received, self.sent);
         // Probes come every few seconds and say nothing.
-        match self.route {
-            "healthz" | "readyz" | "metrics" => line!(debug),
-            _ => line!(info),
-        }
+        let level = match route {
+            "healthz" | "readyz" | "metrics" if tracing::enabled!(tracing::Level::DEBUG) => "DEBUG",
+            "healthz" | "readyz" | "metrics" => return,
+            _ if tracing::enabled!(tracing::Level::INFO) => "INFO",
+            _ => return,
+        };
+        let repository = self.route.as_ref().ok().and_then(Route::repository);
+        let user = self.caller.get().and_then(|caller| caller.name.as_deref());
+        self.app.log.access(&Line {
+            timestamp: format_args!("{:.6}", Timestamp::now()),
+            level,
+            message: "request",
+            id: self.id,
+            method: self.method,
+            route,
+            repository: repository.map_or("", RepositoryName::as_str),
+            status: self.status.as_u16(),
+            bytes: self.sent,
+            received,
+            ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+            user: user.unwrap_or_default(),
+            remote: self.remote,
+            complete: self.complete,
+            target: module_path!(),
+        });
     }
 }
 
@@ -159,7 +223,8 @@ impl HttpBody for Received {
     }
 }
 
-struct Sent {
+/// The answer on its way.
+pub struct Sent {
     body: Body,
     exchange: Exchange,
 }
@@ -180,7 +245,7 @@ impl HttpBody for Sent {
                 self.exchange.complete =
                     self.body.is_end_stream() || self.exchange.expected == Some(self.exchange.sent);
             }
-            Some(Err(error)) => tracing::warn!(id = self.exchange.id, %error, "the answer broke off"),
+            Some(Err(error)) => tracing::warn!(id = %self.exchange.id, %error, "the answer broke off"),
             None => self.exchange.complete = true,
         }
         Poll::Ready(frame)

@@ -10,6 +10,9 @@ pub(super) fn etag(digest: &Digest) -> String {
 
 /// Whether `If-None-Match` says that the client has this content already (weak comparison; `*` matches anything).
 pub(super) fn client_has(headers: &HeaderMap, digest: &Digest) -> bool {
+    if !headers.contains_key(IF_NONE_MATCH) {
+        return false;
+    }
     let digest = digest.to_string();
     headers.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok()).any(|value| {
         value.split(',').map(str::trim).any(|tag| {

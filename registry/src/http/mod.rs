@@ -28,12 +28,14 @@ use berth_registry_core::RepositoryName;
 use futures::{StreamExt as _, stream};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Version, header};
 
+pub use self::access_log::Sent;
 use self::{access_log::Exchange, error::ApiError, query::Query, route::Route};
 use crate::{
     auth::{Action, Authenticator, Caller},
     engine::{ByteStream, Engine},
     events::Events,
     jobs::Jobs,
+    log::Log,
     metrics::Metrics,
     readiness::Readiness,
 };
@@ -57,6 +59,8 @@ pub struct App {
     pub events: Events,
     /// What the management API can start.
     pub jobs: Jobs,
+    /// Where a line a request goes.
+    pub log: Log,
 }
 
 /// A request whose caller may make it.
@@ -93,23 +97,20 @@ impl Call {
 }
 
 /// Answers one request; never fails.
-pub async fn handle<B>(app: Arc<App>, request: Request<B>, remote: SocketAddr) -> Response
+pub async fn handle<B>(app: Arc<App>, request: Request<B>, remote: SocketAddr) -> Response<Sent>
 where
     B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
     B::Error: Into<axum::BoxError>,
 {
     let (version, is_head) = (request.version(), request.method() == Method::HEAD);
     let route = Route::parse(request.uri().path());
-    let mut exchange = Exchange::begin(&app.metrics, request.method(), route.as_ref().ok(), remote);
+    let exchange = Exchange::begin(app, request.method(), route, remote);
     let request = request.map(|body| exchange.count_received(body));
-    let mut response = match answer(&app, route, request, &mut exchange).await {
-        Ok(response) => response,
-        Err(error) => error.into_response(),
-    };
+    let mut response = answer(&exchange, request).await.unwrap_or_else(IntoResponse::into_response);
     let headers = response.headers_mut();
     headers.insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
     headers.insert(REQUEST_ID, exchange.id());
-    if app.readiness.is_draining() && version < Version::HTTP_2 {
+    if exchange.app().readiness.is_draining() && version < Version::HTTP_2 {
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     if is_head {
@@ -129,13 +130,9 @@ fn without_body(response: Response) -> Response {
     Response::from_parts(head, Body::empty())
 }
 
-async fn answer(
-    app: &App,
-    route: Result<Route, route::InvalidRoute>,
-    request: Request<Body>,
-    exchange: &mut Exchange,
-) -> Result<Response, ApiError> {
-    if let Ok(route @ (Route::Live | Route::Ready | Route::Metrics)) = &route {
+async fn answer(exchange: &Exchange, request: Request<Body>) -> Result<Response, ApiError> {
+    let (app, route) = (exchange.app(), exchange.route());
+    if let Ok(route @ (Route::Live | Route::Ready | Route::Metrics)) = route {
         return health::answer(app, route, request.method()).await;
     }
     let (head, body) = request.into_parts();
@@ -144,11 +141,10 @@ async fn answer(
             app.metrics.login_refused();
         }
     })?;
-    exchange.caller(&caller);
-    let action = route.as_ref().map_or(Action::Ping, |route| needed(route, &head.method));
-    authorize(&caller, action)?;
-    let route = route.map_err(|error| ApiError::invalid_route(&error, &head.method))?;
-    if route == Route::Base {
+    let caller = exchange.set_caller(caller);
+    authorize(caller, route.map_or(Action::Ping, |route| needed(route, &head.method)))?;
+    let route = route.map_err(|error| ApiError::invalid_route(error, &head.method))?;
+    if *route == Route::Base {
         return base::answer(&app.auth, &head.method);
     }
     let engine = app.readiness.engine().map_err(|not_ready| {
@@ -157,7 +153,7 @@ async fn answer(
     })?;
     let call = Call {
         engine,
-        caller,
+        caller: caller.clone(),
         events: app.events.clone(),
         query: Query::parse(head.uri.query())?,
         method: head.method,
@@ -166,12 +162,12 @@ async fn answer(
     };
     match route {
         Route::Catalog => catalog::answer(call).await,
-        Route::Tags(name) => tags::answer(call, &name).await,
-        Route::Manifest(name, reference) => manifests::answer(call, &name, &reference).await,
-        Route::Blob(name, digest) => blobs::answer(call, &name, &digest).await,
-        Route::Uploads(name) => uploads::begin(call, &name).await,
-        Route::Upload(name, id) => uploads::answer(call, &name, id).await,
-        Route::Referrers(name, digest) => referrers::answer(call, &name, &digest).await,
+        Route::Tags(name) => tags::answer(call, name).await,
+        Route::Manifest(name, reference) => manifests::answer(call, name, reference).await,
+        Route::Blob(name, digest) => blobs::answer(call, name, digest).await,
+        Route::Uploads(name) => uploads::begin(call, name).await,
+        Route::Upload(name, id) => uploads::answer(call, name, id.clone()).await,
+        Route::Referrers(name, digest) => referrers::answer(call, name, digest).await,
         Route::Prune => management::job(call, &app.jobs.prune).await,
         Route::Base | Route::Live | Route::Ready | Route::Metrics => {
             Err(ApiError::method_not_allowed("GET, HEAD"))

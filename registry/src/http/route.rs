@@ -66,15 +66,23 @@ impl Route {
             "/v2/_catalog" => return Ok(Self::Catalog),
             _ => {}
         }
-        let segments = path.strip_prefix("/v2/").ok_or(InvalidRoute::Unknown)?.split('/').map(percent_decode);
-        let segments: Vec<_> = segments.collect::<Option<_>>().ok_or(InvalidRoute::Encoding)?;
-        let segments: Vec<&str> = segments.iter().map(AsRef::as_ref).collect();
-        match segments.as_slice() {
-            [name @ .., "blobs", "uploads"] | [name @ .., "blobs", "uploads", ""] => {
-                Ok(Self::Uploads(repository(name)?))
+        let path = path.strip_prefix("/v2/").ok_or(InvalidRoute::Unknown)?;
+        // A name may hold escaped slashes, and words that are endpoints elsewhere: only the end tells.
+        let (rest, last) = path.rsplit_once('/').ok_or(InvalidRoute::Unknown)?;
+        let (name, kind) = rest.rsplit_once('/').unwrap_or(("", rest));
+        let decode = |text| percent_decode(text).ok_or(InvalidRoute::Encoding);
+        let (name, kind, last) = (&*decode(name)?, &*decode(kind)?, &*decode(last)?);
+        match (kind, last) {
+            ("blobs", "uploads") => Ok(Self::Uploads(repository(name)?)),
+            ("uploads", id) => {
+                let name = name.strip_suffix("/blobs").ok_or(InvalidRoute::Unknown)?;
+                match id {
+                    "" => Ok(Self::Uploads(repository(name)?)),
+                    id => Ok(Self::Upload(repository(name)?, id.to_owned())),
+                }
             }
-            [name @ .., "tags", "list"] => Ok(Self::Tags(repository(name)?)),
-            [name @ .., "manifests", reference] => {
+            ("tags", "list") => Ok(Self::Tags(repository(name)?)),
+            ("manifests", reference) => {
                 let name = repository(name)?;
                 let reference = reference.parse().map_err(|error| match error {
                     InvalidReference::Digest(error) => InvalidRoute::Digest(error.to_string()),
@@ -82,9 +90,8 @@ impl Route {
                 })?;
                 Ok(Self::Manifest(name, reference))
             }
-            [name @ .., "referrers", subject] => Ok(Self::Referrers(repository(name)?, digest(subject)?)),
-            [name @ .., "blobs", blob] => Ok(Self::Blob(repository(name)?, digest(blob)?)),
-            [name @ .., "blobs", "uploads", id] => Ok(Self::Upload(repository(name)?, (*id).to_owned())),
+            ("referrers", subject) => Ok(Self::Referrers(repository(name)?, digest(subject)?)),
+            ("blobs", blob) => Ok(Self::Blob(repository(name)?, digest(blob)?)),
             _ => Err(InvalidRoute::Unknown),
         }
     }
@@ -120,13 +127,11 @@ impl Route {
     }
 }
 
-fn repository(segments: &[&str]) -> Result<RepositoryName, InvalidRoute> {
-    if segments.is_empty() {
+fn repository(name: &str) -> Result<RepositoryName, InvalidRoute> {
+    if name.is_empty() {
         return Err(InvalidRoute::Unknown);
     }
-    segments
-        .join("/")
-        .parse()
+    name.parse()
         .map_err(|error: berth_registry_core::name::InvalidName| InvalidRoute::Name(error.to_string()))
 }
 

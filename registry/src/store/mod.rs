@@ -173,6 +173,20 @@ pub async fn read(store: &dyn Store, key: &str) -> Result<(Bytes, Meta), StoreEr
     Ok((collect(object.body, object.meta.size).await?, object.meta))
 }
 
+/// Reads a whole small object, unless it still has the version that the caller knows: then `None`.
+pub async fn read_if_changed(
+    store: &dyn Store,
+    key: &str,
+    known: Option<&str>,
+) -> Result<Option<(Bytes, Meta)>, StoreError> {
+    let options = GetOptions { if_none_match: known.map(str::to_owned), ..GetOptions::default() };
+    match store.get(key, options).await {
+        Ok(object) => Ok(Some((collect(object.body, object.meta.size).await?, object.meta))),
+        Err(StoreError::NotModified(_)) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 async fn collect(mut body: StoreStream, size: u64) -> Result<Bytes, StoreError> {
     use futures::TryStreamExt as _;
     let Some(first) = body.try_next().await? else { return Ok(Bytes::new()) };

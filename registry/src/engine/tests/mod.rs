@@ -242,6 +242,19 @@ pub(crate) async fn on_any_store(store: Arc<dyn Store>) {
     assert!(read_all(&engine, &repo, &layer).await == large);
     let config = push_blob(&engine, &repo, "{}").await;
     let manifest = push(&engine, &repo, "v1", image(&[&config, &layer], "")).await;
+    // What a replica remembers of a manifest it asks for anew each time.
+    let by_digest = Reference::Digest(manifest.clone());
+    for reference in [&tag("v1"), &by_digest, &tag("v1"), &by_digest] {
+        assert_eq!(other.get_manifest(&repo, reference).await.unwrap().digest, manifest);
+    }
+    let moved = push(&engine, &repo, "v1", image(&[&config], "")).await;
+    assert_eq!(other.get_manifest(&repo, &tag("v1")).await.unwrap().digest, moved);
+    engine.delete_manifest(&repo, &moved).await.unwrap();
+    for reference in [tag("v1"), Reference::Digest(moved)] {
+        assert!(other.get_manifest(&repo, &reference).await.is_err());
+    }
+    push(&engine, &repo, "v1", image(&[&config, &layer], "")).await;
+    assert_eq!(other.get_manifest(&repo, &tag("v1")).await.unwrap().digest, manifest);
     assert!(other.mount(&"b".parse().unwrap(), &repo, &layer).await.unwrap());
     let signatures = (0..8).map(|i| {
         let bytes = attached(&config, &manifest, "sig", &i.to_string());
