@@ -3,7 +3,7 @@
 
 use std::{path::PathBuf, process::ExitCode};
 
-use berth_registry_core::{config::Anonymous, job::JobRequest};
+use berth_registry_core::{Pattern, config::Anonymous, job::JobRequest};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::{
@@ -57,6 +57,12 @@ struct Serve {
     /// What a caller without credentials may do [default: none].
     #[arg(long, env = "BERTH_ANONYMOUS", value_enum)]
     anonymous: Option<AnonymousFlag>,
+    /// Patterns of tags that never move once they exist, separated by commas.
+    #[arg(long, env = "BERTH_IMMUTABLE_TAGS", value_delimiter = ',')]
+    immutable_tags: Vec<Pattern>,
+    /// Accept manifests of which some content was never pushed.
+    #[arg(long, env = "BERTH_SPARSE_MANIFESTS")]
+    sparse_manifests: bool,
     /// Configuration file; flags and variables win over it.
     #[arg(long, env = "BERTH_CONFIG")]
     config: Option<PathBuf>,
@@ -154,6 +160,8 @@ impl From<Serve> for Overrides {
                 AnonymousFlag::Read => Anonymous::Read,
                 AnonymousFlag::Write => Anonymous::Write,
             }),
+            immutable_tags: flags.immutable_tags,
+            sparse_manifests: flags.sparse_manifests,
         }
     }
 }

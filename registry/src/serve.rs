@@ -106,6 +106,8 @@ pub async fn run(settings: Settings, log: Log) -> Result<(), ServeError> {
         let engine = EngineOptions {
             undelete_window: settings.undelete_window,
             upload_lease: settings.upload_lease,
+            sparse_manifests: settings.sparse_manifests,
+            immutable_tags: settings.immutable_tags,
             ..EngineOptions::default()
         };
         async move { app.readiness.open(&store, &options, &engine).await }

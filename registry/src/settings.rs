@@ -7,7 +7,7 @@ use std::{
 };
 
 use berth_registry_core::{
-    Age,
+    Age, Pattern,
     config::{Anonymous, EventSink, LifecycleRule, ServerConfig, ServiceAccounts, TlsFiles},
 };
 
@@ -42,6 +42,10 @@ pub struct Settings {
     pub upload_lease: Duration,
     /// Where changes are told.
     pub events: Option<EventSink>,
+    /// Tags that never move.
+    pub immutable_tags: Vec<Pattern>,
+    /// Accept manifests with content that was never pushed.
+    pub sparse_manifests: bool,
     /// How long to go on serving after readiness said `Draining`.
     pub drain_delay: Duration,
 }
@@ -107,6 +111,10 @@ pub struct Overrides {
     pub htpasswd: Option<PathBuf>,
     /// `--anonymous`.
     pub anonymous: Option<Anonymous>,
+    /// `--immutable-tags`.
+    pub immutable_tags: Vec<Pattern>,
+    /// `--sparse-manifests`.
+    pub sparse_manifests: bool,
 }
 
 /// Reads `berth.yaml`, or a file of the replication worker.
@@ -145,6 +153,12 @@ impl Settings {
             undelete_window: file.undelete_window.unwrap_or(DEFAULT_UNDELETE_WINDOW).as_duration(),
             upload_lease: file.upload_lease.unwrap_or(DEFAULT_UPLOAD_LEASE).as_duration(),
             events: file.events,
+            immutable_tags: if overrides.immutable_tags.is_empty() {
+                file.immutable_tags
+            } else {
+                overrides.immutable_tags
+            },
+            sparse_manifests: overrides.sparse_manifests || file.sparse_manifests,
             drain_delay: file.drain_delay.unwrap_or(DEFAULT_DRAIN_DELAY).as_duration(),
         })
     }
@@ -217,6 +231,17 @@ mod tests {
     fn refuses(#[case] text: &str, #[case] says: &str) {
         let error = Settings::new(Overrides::default(), yaml(text).unwrap()).unwrap_err().to_string();
         assert!(error.contains(says), "{error}");
+    }
+
+    #[test]
+    fn patterns_of_immutable_tags_come_from_the_flag_or_the_file() {
+        let file = yaml("{store: 'memory:', plainHttp: true, immutableTags: ['v*'], sparseManifests: true}")
+            .unwrap();
+        let settings = Settings::new(Overrides::default(), file.clone()).unwrap();
+        assert_eq!((settings.immutable_tags, settings.sparse_manifests), (file.immutable_tags.clone(), true));
+        let overrides = Overrides { immutable_tags: vec!["r-*".parse().unwrap()], ..Overrides::default() };
+        let settings = Settings::new(overrides.clone(), file).unwrap();
+        assert_eq!(settings.immutable_tags, overrides.immutable_tags);
     }
 
     #[test]

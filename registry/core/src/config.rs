@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::{age::Age, pattern::Pattern};
@@ -14,7 +15,7 @@ pub struct ServerConfig {
     /// Address to listen on, `host:port`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub listen: Option<String>,
-    /// `memory:`, `file:///path` or `s3://bucket/prefix`.
+    /// `memory:`, `file:///path`, `s3://bucket/prefix`, `gs://bucket/prefix` or `az://account/container/prefix`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub store: Option<String>,
     /// PEM file with the certificates that the S3 endpoint is to be trusted by, beside the public ones.
@@ -48,6 +49,15 @@ pub struct ServerConfig {
     /// Where pushes are reported.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub events: Option<EventSink>,
+    /// Tags that never move once they exist. Only a lifecycle rule takes them away.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub immutable_tags: Vec<Pattern>,
+    /// Accept manifests of which some content was never pushed here, such as the images of an index for other platforms.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub sparse_manifests: bool,
+    /// Whether clients are sent to the bucket itself for the bytes of blobs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub redirects: Option<Redirects>,
     /// How long a terminating server goes on serving after it has become unready; 5s if unset.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub drain_delay: Option<Age>,
@@ -156,6 +166,30 @@ pub struct EventSink {
     pub token_file: PathBuf,
     /// The `source` of the events: `NAMESPACE/NAME` of the Registry.
     pub source: String,
+}
+
+/// Whether a blob GET is answered with a presigned URL of the store instead of the bytes. Memory and directories have
+/// no URLs; they go on sending bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Redirects {
+    /// Off, or on for the clients of `networks`.
+    pub mode: RedirectMode,
+    /// Networks of clients that reach the store; empty means all. A client behind a proxy has the proxy's address.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub networks: Vec<IpNet>,
+    /// How long a URL is good for; 10m if unset, at most 7d and no longer than deleted content can come back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lifetime: Option<Age>,
+}
+
+/// A switch that says what it does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RedirectMode {
+    /// The registry sends the bytes itself.
+    Off,
+    /// The client fetches them from the store.
+    On,
 }
 
 /// What `berth-registry replicate` is told: one pass from one registry to another.

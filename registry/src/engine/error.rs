@@ -1,7 +1,7 @@
 //! Everything that an engine call can answer but success. `http/` maps it to the specification's codes; readiness
 //! takes its reason from here.
 
-use berth_registry_core::{Digest, manifest::InvalidManifest};
+use berth_registry_core::{Digest, Tag, manifest::InvalidManifest};
 
 use crate::store::StoreError;
 
@@ -72,6 +72,14 @@ pub enum EngineError {
         /// Where the tag points now.
         actual: Option<Digest>,
     },
+    /// The tag may neither move nor go.
+    #[error("tag {tag} is immutable and points to {digest}")]
+    TagImmutable {
+        /// The tag.
+        tag: Tag,
+        /// Where it points, for good.
+        digest: Digest,
+    },
     /// A record in the store cannot be read.
     #[error("record {key} in the store is damaged: {message}")]
     Damaged {
@@ -118,6 +126,7 @@ impl EngineError {
             Self::ManifestBlobUnknown(_) => "ManifestBlobUnknown",
             Self::NameUnknown(_) => "NameUnknown",
             Self::Precondition { .. } => "PreconditionFailed",
+            Self::TagImmutable { .. } => "TagImmutable",
             Self::Damaged { .. } => "RecordDamaged",
             Self::StoreUnsafe(_) => "StoreUnsafe",
             Self::Contended(_) => "Contended",

@@ -42,11 +42,20 @@ impl Engine {
             tags.push((tag, &options.condition));
         }
 
+        // A push that cannot end well leaves nothing behind; of two that race for a tag, `move_tag` lets one win.
+        let unconditional = tags.iter().filter(|(_, condition)| **condition == Condition::None);
+        gather(
+            unconditional
+                .map(|(tag, _)| work(self.check_immutable(repository, tag, Some(&digest))))
+                .collect(),
+        )
+        .await?;
+
         let now = Timestamp::now();
         let record = ManifestRecord::pending(&manifest, options.author, now);
         let size = bytes.len() as u64;
         let place = Place { references: Some(&record), ..Place::new(repository, &digest) };
-        let machine = protocol::PutManifest::new(record.clone(), bytes, self.inner.options.sparse_indexes);
+        let machine = protocol::PutManifest::new(record.clone(), bytes, self.inner.options.sparse_manifests);
         let (put, (), _) = future::try_join3(
             self.drive(machine, &place),
             self.enter_catalog(repository),
@@ -136,8 +145,20 @@ impl Engine {
         Ok((digest, Some(record), bytes))
     }
 
-    /// Deletes a manifest with the tags that point to it. Its blobs are left to the collector.
+    /// Deletes a manifest with the tags that point to it, unless one of these is immutable.
     pub async fn delete_manifest(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<(), EngineError> {
+        if let Some(tag) = self.immutable_tag_of(repository, digest).await? {
+            return Err(EngineError::TagImmutable { tag, digest: digest.clone() });
+        }
+        self.expire_manifest(repository, digest).await
+    }
+
+    /// The same for lifecycle rules, which remove immutable tags too. The blobs are left to the collector.
+    pub async fn expire_manifest(
         &self,
         repository: &RepositoryName,
         digest: &Digest,

@@ -12,7 +12,7 @@ use std::{
 
 use aws_lc_rs::hmac;
 use berth_registry_core::{
-    Digest, RepositoryName, Tag, key,
+    Digest, Pattern, RepositoryName, Tag, key,
     record::{ManifestRecord, TagRecord},
 };
 use bytes::Bytes;
@@ -27,6 +27,7 @@ mod error;
 mod gather;
 mod hasher;
 mod images;
+mod immutable;
 mod link_cache;
 mod manifests;
 mod part_memory;
@@ -48,8 +49,10 @@ pub type ByteStream = BoxStream<'static, Result<Bytes, std::io::Error>>;
 /// How the engine behaves.
 #[derive(Clone, Debug)]
 pub struct EngineOptions {
-    /// Accept an index whose children are not (all) in the repository.
-    pub sparse_indexes: bool,
+    /// Accept a manifest some of whose content was never in the repository.
+    pub sparse_manifests: bool,
+    /// Tags that never move once they point to a live manifest.
+    pub immutable_tags: Vec<Pattern>,
     /// For how long a blob GET may believe what it has read of a blob's link; a deleted blob can be read for so long
     /// on the other replicas.
     pub link_cache: Duration,
@@ -64,7 +67,8 @@ pub struct EngineOptions {
 impl Default for EngineOptions {
     fn default() -> Self {
         Self {
-            sparse_indexes: false,
+            sparse_manifests: false,
+            immutable_tags: Vec::new(),
             link_cache: Duration::from_secs(2),
             upload_memory: 96 << 20,
             undelete_window: Duration::from_hours(7 * 24),

@@ -117,6 +117,10 @@ impl Engine {
         let key = key::tag(repository, tag.as_str());
         let change = self.put_change(repository, tag, Some(&target.digest), author);
         let mode = match condition {
+            Condition::None if self.is_immutable(tag) => {
+                self.claim_tag(repository, tag, target).await?;
+                return change.await;
+            }
             Condition::None => {
                 let write = async {
                     let body = record::encode(target, &Ulid::generate().to_string())
@@ -129,7 +133,10 @@ impl Engine {
             }
             Condition::Absent => PutMode::Create,
             Condition::Matches(expected) => match self.read_record::<TagRecord>(&key).await? {
-                Some((there, etag)) if there.digest == *expected => PutMode::Update(etag),
+                Some((there, etag)) if there.digest == *expected => {
+                    self.check_immutable(repository, tag, Some(&target.digest)).await?;
+                    PutMode::Update(etag)
+                }
                 there => {
                     return Err(EngineError::Precondition { actual: there.map(|(there, _)| there.digest) });
                 }
@@ -156,6 +163,7 @@ impl Engine {
             return Err(EngineError::ManifestUnknown(tag.to_string()));
         };
         let refused = |actual| Err(EngineError::Precondition { actual });
+        self.check_immutable(repository, tag, None).await?;
         match condition {
             Condition::None => self.store().delete(&key).await?,
             Condition::Absent => return refused(Some(there.digest)),

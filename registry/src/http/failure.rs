@@ -61,6 +61,10 @@ impl From<EngineError> for ApiError {
             }
             EngineError::Precondition { .. } => Self::new(StatusCode::PRECONDITION_FAILED, "DENIED", message)
                 .detail("someone else moved the tag: look at it and decide anew"),
+            EngineError::TagImmutable { .. } => conflict("DENIED").detail(
+                "push under another tag; only the registry's lifecycle rules remove an immutable one, or its \
+                 owner takes the pattern out of immutableTags",
+            ),
             EngineError::Contended(_) => Self::unavailable(message).detail("try again"),
             EngineError::Damaged { .. } => Self::new(StatusCode::INTERNAL_SERVER_ERROR, "UNKNOWN", message)
                 .detail("push the image again; if that does not help, tell the registry's operator the key"),

@@ -137,7 +137,7 @@ impl Run {
         if self.dry {
             return Ok(());
         }
-        match self.engine.delete_manifest(name, digest).await {
+        match self.engine.expire_manifest(name, digest).await {
             // Someone else was faster.
             Err(EngineError::ManifestUnknown(_)) => Ok(()),
             result => result,

@@ -24,7 +24,12 @@ pub(crate) enum Scope {
     Spec,
     /// Our own server: Berth promises more than the specification asks for.
     Berth,
+    /// Our own server with [`EXTRAS`].
+    Extra,
 }
+
+/// What a server must be told, one flag and value a line, to pass the cases of [`Scope::Extra`].
+pub(crate) const EXTRAS: &str = "--sparse-manifests\n--immutable-tags=fixed-*";
 
 /// One expectation about a registry.
 pub(crate) struct Case {

@@ -16,6 +16,7 @@ mod case;
 mod conditional;
 mod discovery;
 mod errors;
+mod immutable;
 mod management;
 mod manifests;
 mod mount;
@@ -26,8 +27,9 @@ mod referrers;
 mod refusals;
 mod sessions;
 mod sha512;
+mod sparse;
 
-use case::{Case, Scope, run};
+use case::{Case, EXTRAS, Scope, run};
 use support::distribution::Distribution;
 use support::http::Target;
 use support::s3::S3;
@@ -48,20 +50,32 @@ fn all() -> impl Iterator<Item = &'static Case> {
         referrers::CASES,
         management::CASES,
         errors::CASES,
+        sparse::CASES,
+        immutable::CASES,
     ]
     .into_iter()
     .flatten()
 }
 
-fn required_of_everyone() -> impl Iterator<Item = &'static Case> {
-    all().filter(|case| case.scope == Scope::Spec)
+fn in_scope(scopes: &[Scope]) -> impl Iterator<Item = &'static Case> {
+    all().filter(move |case| scopes.contains(&case.scope))
+}
+
+/// What our server promises as it comes.
+fn ours() -> impl Iterator<Item = &'static Case> {
+    in_scope(&[Scope::Spec, Scope::Berth])
+}
+
+/// The options of a server that passes the cases of `Scope::Extra`.
+fn with_extras(options: Options) -> Options {
+    EXTRAS.lines().fold(options, Options::switch)
 }
 
 /// R-OCI-1, R-STO-1: our server on memory.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn memory() {
     let server = Options::open("memory:").start().await;
-    run("berth on memory", &server.target(), all()).await.check(&[]);
+    run("berth on memory", &server.target(), ours()).await.check(&[]);
 }
 
 /// R-OCI-1, R-STO-1: our server on a directory.
@@ -69,7 +83,7 @@ async fn memory() {
 async fn a_directory() {
     let content = tempfile::tempdir().expect("a temporary directory can be made");
     let server = Options::open(&directory(content.path())).start().await;
-    run("berth on a directory", &server.target(), all()).await.check(&[]);
+    run("berth on a directory", &server.target(), ours()).await.check(&[]);
 }
 
 /// R-OCI-1, R-STO-1: our server on a real S3 server.
@@ -77,7 +91,31 @@ async fn a_directory() {
 async fn s3() {
     let Some(s3) = S3::start().await else { return };
     let server = s3.options("conformance/").start().await;
-    run("berth on S3", &server.target(), all()).await.check(&[]);
+    run("berth on S3", &server.target(), ours()).await.check(&[]);
+}
+
+/// R-OCI-1: sparse manifests and immutable tags change nothing that the specification asks of everyone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_extras_on_memory() {
+    let server = with_extras(Options::open("memory:")).start().await;
+    let cases = in_scope(&[Scope::Spec, Scope::Extra]);
+    run("berth with extras on memory", &server.target(), cases).await.check(&[]);
+}
+
+/// R-OCI-1, R-STO-1: the same on a directory.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_extras_on_a_directory() {
+    let content = tempfile::tempdir().expect("a temporary directory can be made");
+    let server = with_extras(Options::open(&directory(content.path()))).start().await;
+    run("berth with extras on a directory", &server.target(), in_scope(&[Scope::Extra])).await.check(&[]);
+}
+
+/// R-OCI-1, R-STO-1: the same on a real S3 server.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_extras_on_s3() {
+    let Some(s3) = S3::start().await else { return };
+    let server = with_extras(s3.options("conformance/")).start().await;
+    run("berth with extras on S3", &server.target(), in_scope(&[Scope::Extra])).await.check(&[]);
 }
 
 /// R-OCI-1, R-AUTH-2: our server closed to the anonymous, asked by a user of the htpasswd file.
@@ -89,7 +127,7 @@ async fn behind_a_login() {
     let server =
         Options::plain("memory:").flag("--anonymous", "none").flag("--htpasswd", &users).start().await;
     let target = server.target().login("tester", "secret");
-    run("berth behind a login", &target, all()).await.check(&[]);
+    run("berth behind a login", &target, ours()).await.check(&[]);
 }
 
 /// Any registry that runs already.
@@ -105,7 +143,7 @@ async fn a_registry_elsewhere() {
         Err(_) => target,
     };
     let ours = std::env::var("BERTH_CONFORMANCE_SCOPE").is_ok_and(|scope| scope == "berth");
-    let cases = all().filter(|case| ours || case.scope == Scope::Spec);
+    let cases = in_scope(if ours { &[Scope::Spec, Scope::Berth] } else { &[Scope::Spec] });
     run(&url, &target, cases).await.check(&[]);
 }
 
@@ -113,7 +151,7 @@ async fn a_registry_elsewhere() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn distribution() {
     let Some(registry) = Distribution::start().await else { return };
-    run("distribution", &registry.target(), required_of_everyone()).await.check(DISTRIBUTION_DEVIATES);
+    run("distribution", &registry.target(), in_scope(&[Scope::Spec])).await.check(DISTRIBUTION_DEVIATES);
 }
 
 /// Cases that distribution v3.1.1 is known to fail, and why.

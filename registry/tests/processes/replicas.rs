@@ -27,7 +27,7 @@ struct Pair {
 impl Pair {
     async fn start() -> Option<Self> {
         let s3 = S3::start().await?;
-        let options = s3.options("replicas/");
+        let options = s3.options("replicas/").flag("--immutable-tags", "fixed-*");
         let (first, second) = (options.start().await, options.start().await);
         Some(Self { _s3: s3, first, second })
     }
@@ -124,28 +124,30 @@ async fn referrers_from_both_replicas() -> Test {
     Ok(())
 }
 
-/// R-STO-3: a tag that may only be created is created once, whichever replica is asked.
+/// R-STO-3: a tag that may only be created, and one that may never move, is created once, whichever replica is asked.
 #[tokio::test]
 async fn one_creator_wins_across_replicas() -> Test {
     let Some(pair) = Pair::start().await else { return Ok(()) };
-    for _ in 0..5 {
+    let creations = [("v1", "*", 412), ("fixed-1", "", 409)];
+    for (tag, condition, lost) in creations.repeat(4) {
         let (here, there) = pair.repository();
         let images: Vec<_> = (0..8).map(|_| Manifest::image()).collect();
         futures::future::try_join_all(images.iter().map(|image| here.push_blobs_of(image))).await?;
         let puts = images.iter().enumerate().map(|(i, image)| {
             let repo = if i % 2 == 0 { &here } else { &there };
-            repo.put_manifest(image, "v1").header("if-none-match", "*").send()
+            let put = repo.put_manifest(image, tag);
+            if condition.is_empty() { put.send() } else { put.header("if-none-match", condition).send() }
         });
         let replies = futures::future::try_join_all(puts).await?;
         for reply in &replies {
-            reply.status(&[201, 412])?;
+            reply.status(&[201, lost])?;
         }
         let winner = replies.iter().position(|reply| reply.status == 201);
         let winner = winner.ok_or_else(|| Failure("nobody created the tag".into()))?;
         let count = replies.iter().filter(|reply| reply.status == 201).count();
         ensure!(count == 1, "{count} pushes created the same tag");
-        here.has_manifest(&images[winner], "v1").await?;
-        there.has_manifest(&images[winner], "v1").await?;
+        here.has_manifest(&images[winner], tag).await?;
+        there.has_manifest(&images[winner], tag).await?;
     }
     Ok(())
 }

@@ -41,7 +41,7 @@ enum At {
 }
 
 impl PutManifest {
-    /// `record` is pending; `sparse`: children may be missing.
+    /// `record` is pending; `sparse`: what was never here may be missing, but not what was taken away.
     pub fn new(record: ManifestRecord, bytes: Bytes, sparse: bool) -> Self {
         Self { record, bytes, sparse, at: At::Begin }
     }
@@ -101,17 +101,20 @@ impl PutManifest {
     fn judge(&mut self, version: Version, references: Vec<usize>, observed: Vec<Observed>) -> Step<Put> {
         let (mut missing, mut revive) = (Vec::new(), Vec::new());
         for (index, observed) in references.into_iter().zip(observed) {
-            let found = match observed {
-                Observed::Found(body, seen) if body.state().is_visible() => Some((body, seen)),
-                _ => None,
-            };
-            match found {
-                Some((body, seen)) if body.state() == State::Condemned => {
-                    revive.push((index, Action::Replace(Slot::Reference(index), seen, body.live())));
-                }
-                Some(_) => {}
-                None if self.sparse && index >= self.record.blobs.len() => {}
-                None => missing.extend(self.digest(index).cloned()),
+            match observed {
+                Observed::Found(body, seen) => match body.state() {
+                    State::Live => {}
+                    State::Condemned => {
+                        revive.push((index, Action::Replace(Slot::Reference(index), seen, body.live())));
+                    }
+                    // Another client is about to push it: as good as absent.
+                    State::Pending if self.sparse => {}
+                    State::Pending | State::Dead | State::Purged => {
+                        missing.extend(self.digest(index).cloned());
+                    }
+                },
+                _ if self.sparse => {}
+                _ => missing.extend(self.digest(index).cloned()),
             }
         }
         if !missing.is_empty() {

@@ -79,6 +79,35 @@ async fn of_two_conditional_writers_exactly_one_wins() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn of_many_writers_of_an_immutable_tag_one_decides() {
+    // Two replicas of one store: each has an engine of its own.
+    let options = EngineOptions { immutable_tags: vec!["v*".parse().unwrap()], ..EngineOptions::default() };
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
+    let one = Engine::open(Arc::clone(&store), options.clone()).await.unwrap();
+    let two = Engine::open(Arc::clone(&store), options).await.unwrap();
+    let repo = repo("a");
+    let config = push_blob(&one, &repo, "{}").await;
+    for round in 0..20 {
+        let name = format!("v{round}");
+        let writers = (0..8).map(|i| {
+            let (engine, repo, name) =
+                (if i % 2 == 0 { &one } else { &two }.clone(), repo.clone(), name.clone());
+            let bytes = image(&[&config], &format!(r#""annotations":{{"n":"{}"}},"#, i / 2));
+            tokio::spawn(async move {
+                match try_push(&engine, &repo, &name, None, bytes).await {
+                    Ok(put) => Some(put.digest),
+                    Err(EngineError::TagImmutable { .. }) => None,
+                    Err(error) => panic!("{error}"),
+                }
+            })
+        });
+        let told: Vec<_> = join_all(writers).await.into_iter().filter_map(|writer| writer.unwrap()).collect();
+        let stands = one.get_manifest(&repo, &tag(&name)).await.unwrap().digest;
+        assert_eq!(told, [stands.clone(), stands], "the two who agree succeed, nobody else");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn writers_of_one_tag_leave_one_of_their_manifests() {
     let (_, store) = memory().await;
     let repo = repo("a");

@@ -1,4 +1,7 @@
-use berth_registry_core::manifest::{DOCKER_MANIFEST, InvalidManifest, OCI_INDEX};
+use berth_registry_core::{
+    manifest::{DOCKER_MANIFEST, InvalidManifest, OCI_INDEX},
+    record::{self, TagRecord},
+};
 use rstest::rstest;
 
 use super::*;
@@ -97,8 +100,46 @@ async fn an_index_needs_its_children_unless_sparse() {
     let sparse = index(&[&child, &absent]);
     let error = try_push(&engine, &repo, "s", None, sparse.clone()).await.unwrap_err();
     assert!(matches!(error, EngineError::ManifestBlobUnknown(missing) if missing == [absent]));
-    let options = EngineOptions { sparse_indexes: true, ..EngineOptions::default() };
+    let options = EngineOptions { sparse_manifests: true, ..EngineOptions::default() };
     push(&Engine::open(store, options).await.unwrap(), &repo, "s", sparse).await;
+}
+
+#[tokio::test]
+async fn sparse_manifests_lack_what_was_never_there_not_what_was_taken_away() {
+    let options = EngineOptions { sparse_manifests: true, ..EngineOptions::default() };
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
+    let (engine, repo) = (Engine::open(store, options).await.unwrap(), repo("a"));
+    let [config, layer] = with_blobs(&engine, &repo).await;
+    let absent = Digest::sha256(b"absent");
+    push(&engine, &repo, "image", image(&[&config, &absent], "")).await;
+    push(&engine, &repo, "index", index(&[&absent])).await;
+    engine.delete_blob(&repo, &layer).await.unwrap();
+    let error = try_push(&engine, &repo, "t", None, image(&[&config, &layer], "")).await.unwrap_err();
+    assert!(matches!(error, EngineError::ManifestBlobUnknown(missing) if missing == [layer]));
+}
+
+#[tokio::test]
+async fn an_immutable_tag_goes_only_by_a_lifecycle_rule() {
+    let options = EngineOptions { immutable_tags: vec!["v*".parse().unwrap()], ..EngineOptions::default() };
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
+    let (engine, repo) = (Engine::open(Arc::clone(&store), options).await.unwrap(), repo("a"));
+    let [config, layer] = with_blobs(&engine, &repo).await;
+    let (one, two) = (image(&[&config], ""), image(&[&layer], ""));
+    let first = push(&engine, &repo, "v1", one.clone()).await;
+    let immutable = |result: Result<(), EngineError>| matches!(result, Err(EngineError::TagImmutable { .. }));
+    assert!(immutable(try_push(&engine, &repo, "v1", None, two.clone()).await.map(drop)));
+    assert!(immutable(engine.delete_tag(&repo, &"v1".parse().unwrap(), &Condition::None).await));
+    assert!(immutable(engine.delete_manifest(&repo, &first).await));
+    engine.expire_manifest(&repo, &first).await.unwrap();
+    let second = push(&engine, &repo, "v1", two.clone()).await;
+    assert_eq!(engine.get_manifest(&repo, &tag("v1")).await.unwrap().digest, second);
+
+    // A removal that was cut short left the tag: it is as good as absent.
+    engine.expire_manifest(&repo, &second).await.unwrap();
+    let left = record::encode(&TagRecord { digest: second, media_type: "a/b".into(), size: 1 }, "").unwrap();
+    store.put(&key::tag(&repo, "v1"), left, PutMode::Create).await.unwrap();
+    push(&engine, &repo, "v1", one).await;
+    assert!(immutable(try_push(&engine, &repo, "v1", None, two).await.map(drop)));
 }
 
 #[rstest]
