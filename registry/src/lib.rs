@@ -7,6 +7,7 @@ pub mod engine;
 pub mod events;
 pub mod http;
 pub mod jobs;
+pub mod limits;
 pub mod log;
 pub mod metrics;
 pub mod outbound;

@@ -19,21 +19,9 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::{
     http::{self, App},
+    limits,
     stall::Stall,
 };
-
-const HANDSHAKE: Duration = Duration::from_secs(10);
-/// For the head of a request; also how long an idle HTTP/1.1 connection is kept: longer than clients keep theirs (90 s
-/// is common), so that it is they who close it and no request crosses our closing.
-const HEAD: Duration = Duration::from_mins(2);
-/// For a client that neither takes bytes nor closes.
-const STALLED: Duration = Duration::from_mins(1);
-const MAX_HEAD: u32 = 64 * 1024;
-const MAX_HEADERS: usize = 100;
-const MAX_STREAMS: u32 = 128;
-/// What a client may send on one HTTP/2 stream, and on all of a connection, before the engine has taken it.
-const STREAM_WINDOW: u32 = 512 * 1024;
-const CONNECTION_WINDOW: u32 = 2 * 1024 * 1024;
 
 /// Serves until `stop` is done. Then readiness says `Draining`; for `drain_delay` everything goes on, so that load
 /// balancers notice; then nothing is accepted any more and what is in flight is finished.
@@ -84,18 +72,18 @@ fn builder() -> Builder<TokioExecutor> {
     builder
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD)
-        .max_buf_size(MAX_HEAD as usize)
-        .max_headers(MAX_HEADERS);
+        .header_read_timeout(limits::HEAD)
+        .max_buf_size(limits::MAX_HEAD as usize)
+        .max_headers(limits::MAX_HEADERS);
     builder
         .http2()
         .timer(TokioTimer::new())
         .keep_alive_interval(Duration::from_secs(30))
         .keep_alive_timeout(Duration::from_secs(20))
-        .max_header_list_size(MAX_HEAD)
-        .max_concurrent_streams(MAX_STREAMS)
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW);
+        .max_header_list_size(limits::MAX_HEAD)
+        .max_concurrent_streams(limits::MAX_STREAMS)
+        .initial_stream_window_size(limits::STREAM_WINDOW)
+        .initial_connection_window_size(limits::CONNECTION_WINDOW);
     builder
 }
 
@@ -117,10 +105,10 @@ impl Connection {
     async fn accepted(self, stream: TcpStream, tls: Option<TlsAcceptor>) -> io::Result<()> {
         // Answers are written whole; waiting for more would only delay them.
         stream.set_nodelay(true)?;
-        let stream = Stall::new(stream, STALLED);
+        let stream = Stall::new(stream, limits::WRITE_STALLED);
         match tls {
             Some(tls) => {
-                let stream = timeout(HANDSHAKE, tls.accept(stream)).await??;
+                let stream = timeout(limits::HANDSHAKE, tls.accept(stream)).await??;
                 self.serve(stream).await
             }
             None => self.serve(stream).await,

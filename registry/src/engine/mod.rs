@@ -19,6 +19,7 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 use ulid::Ulid;
 
+use crate::limits;
 use crate::store::{PutMode, Store, StoreError, probe, read};
 
 mod blobs;
@@ -70,7 +71,7 @@ impl Default for EngineOptions {
             sparse_manifests: false,
             immutable_tags: Vec::new(),
             link_cache: Duration::from_secs(2),
-            upload_memory: 96 << 20,
+            upload_memory: limits::UPLOAD_MEMORY,
             undelete_window: Duration::from_hours(7 * 24),
             upload_lease: Duration::from_hours(24),
         }
@@ -203,7 +204,7 @@ struct Inner {
     store: Arc<dyn Store>,
     options: EngineOptions,
     upload_key: hmac::Key,
-    part_memory: PartMemory,
+    part_memory: Arc<PartMemory>,
     /// Uploads that a request of this process writes to.
     busy_uploads: Mutex<HashSet<Ulid>>,
     /// Repositories that this process has entered into the catalog.

@@ -1,26 +1,33 @@
 //! Bytes on their way from a client into the store: hashed as they come, cut into parts, in bounded memory.
 //! Written straight to the key that the blob will have; nothing is copied when the upload is finished.
 
+use std::{mem, time::Duration};
+
 use berth_registry_core::{
     Algorithm, Digest, key,
     record::{Multipart, Received, Tail},
 };
-use bytes::{Buf as _, Bytes};
-use futures::TryStreamExt as _;
-use tokio::{task::JoinHandle, time::timeout};
+use bytes::Bytes;
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use tokio::{
+    task::JoinHandle,
+    time::{Instant, timeout},
+};
 use ulid::Ulid;
 
-use super::{
-    ByteStream, Engine, EngineError,
-    hasher::Hasher,
-    part_memory::{PATIENCE, Share},
-};
-use crate::store::{Etag, GetOptions, PutMode, StoreError, read};
+use super::{ByteStream, Engine, EngineError, hasher::Hasher, part_memory::Share};
+use crate::store::{Etag, GetOptions, PutMode, StoreError};
 
-/// A buffer up to this size takes no share of the memory for parts.
+/// So many bytes of an upload take no share of the memory for parts.
 const SMALL: usize = 64 << 10;
 /// S3 takes so many parts.
 const MAX_PARTS: usize = 10_000;
+/// A client at whose pace a part takes longer than this is slow: it holds no share while others wait for one.
+const SLOW: Duration = Duration::from_secs(10);
+/// How often a silent client's share is looked at.
+const TICK: Duration = Duration::from_secs(1);
+/// Pieces that are fetched ahead when they are read back.
+const AHEAD: usize = 16;
 
 /// Where the bytes of one upload go.
 #[derive(Debug)]
@@ -30,13 +37,38 @@ pub(super) struct Sink {
     hasher: Hasher,
     offset: u64,
     multipart: Option<Multipart>,
-    /// Stored bytes after the last part, not read back yet.
-    tail: Option<Tail>,
-    /// Tails that were read back: garbage once the session no longer names them.
+    /// Stored bytes between the last part and those in memory, not read back yet: where an earlier request stopped, and
+    /// what a slow client sent.
+    aside: Vec<Tail>,
+    /// What was read back: garbage once the session no longer names it.
     consumed: Vec<String>,
-    buffer: Vec<u8>,
+    /// Bytes in memory; in `share` once there are more than [`SMALL`].
+    small: Vec<u8>,
     share: Option<Share>,
+    pace: Pace,
     in_flight: Option<JoinHandle<Result<Etag, StoreError>>>,
+}
+
+/// How fast a client sends, of late.
+#[derive(Debug, Default)]
+struct Pace {
+    waited: Duration,
+    bytes: usize,
+}
+
+impl Pace {
+    fn note(&mut self, waited: Duration, bytes: usize) {
+        self.waited += waited;
+        self.bytes += bytes;
+        if self.bytes > 4 * SMALL {
+            self.waited /= 2;
+            self.bytes /= 2;
+        }
+    }
+
+    fn is_slow(&self, part_size: usize) -> bool {
+        self.waited.as_nanos() * part_size as u128 > SLOW.as_nanos() * self.bytes as u128
+    }
 }
 
 impl Sink {
@@ -47,10 +79,11 @@ impl Sink {
             hasher: Hasher::new(algorithm),
             offset: 0,
             multipart: None,
-            tail: None,
+            aside: Vec::new(),
             consumed: Vec::new(),
-            buffer: Vec::new(),
+            small: Vec::new(),
             share: None,
+            pace: Pace::default(),
             in_flight: None,
         }
     }
@@ -60,7 +93,7 @@ impl Sink {
             hasher: Hasher::load(received.algorithm, &received.hash)?,
             offset: received.offset,
             multipart: received.multipart,
-            tail: received.tail,
+            aside: Vec::from_iter(received.tail),
             ..Self::new(engine, received.algorithm)
         })
     }
@@ -75,71 +108,121 @@ impl Sink {
             + usize::from(self.in_flight.is_some())
     }
 
+    fn in_memory(&self) -> usize {
+        self.share.as_ref().map_or(self.small.len(), Share::len)
+    }
+
+    /// Bytes that are not in a part yet.
+    fn unwritten(&self) -> usize {
+        let aside: u64 = self.aside.iter().map(|tail| tail.size).sum();
+        usize::try_from(aside).unwrap_or(usize::MAX).saturating_add(self.in_memory())
+    }
+
     /// Whether a part must be written before more bytes can be taken.
     pub(super) fn is_full(&self) -> bool {
-        self.buffer.len() >= self.part_size
+        self.unwritten() >= self.part_size
+    }
+
+    fn must_yield(&self) -> bool {
+        self.pace.is_slow(self.part_size) && self.engine.inner.part_memory.is_wanted()
     }
 
     /// Takes bytes from the front of `chunk`, at most until a part is full.
     pub(super) async fn take(&mut self, chunk: &mut Bytes) -> Result<(), EngineError> {
-        self.load_tail().await?;
-        let count = chunk.len().min(self.part_size - self.buffer.len());
-        self.reserve(count).await?;
-        self.hasher.update(&chunk[..count]);
-        self.buffer.extend_from_slice(&chunk[..count]);
-        self.offset += count as u64;
-        chunk.advance(count);
-        Ok(())
-    }
-
-    async fn reserve(&mut self, count: usize) -> Result<(), EngineError> {
-        if self.share.is_none() && self.buffer.len() + count > SMALL {
-            self.share = Some(self.engine.inner.part_memory.share().await?);
-            self.buffer.reserve_exact(self.part_size - self.buffer.len());
+        if self.share.is_none() && self.small.len() + chunk.len() > SMALL {
+            if self.must_yield() {
+                self.put_aside().await?;
+            } else {
+                self.claim().await?;
+            }
         }
-        Ok(())
-    }
-
-    async fn load_tail(&mut self) -> Result<(), EngineError> {
-        if let Some(tail) = self.tail.take() {
-            let size = usize::try_from(tail.size).unwrap_or(usize::MAX);
-            self.reserve(size).await?;
-            let (bytes, _) = read(self.engine.store(), &tail.data).await?;
-            self.buffer.extend_from_slice(&bytes);
-            self.consumed.push(tail.data);
+        let mut room = self.part_size.saturating_sub(self.unwritten());
+        if self.share.is_none() {
+            room = room.min(SMALL - self.small.len());
         }
+        let taken = chunk.split_to(chunk.len().min(room));
+        self.hasher.update(&taken);
+        match &mut self.share {
+            Some(share) => share.extend(&taken),
+            None => self.small.extend_from_slice(&taken),
+        }
+        self.offset += taken.len() as u64;
         Ok(())
     }
 
-    /// The next bytes of a body. While they are awaited, memory that others need more is given up.
+    /// Takes a share of the memory, and brings what stands before the bytes in memory back into it.
+    async fn claim(&mut self) -> Result<(), EngineError> {
+        if self.share.is_some() {
+            return Ok(());
+        }
+        let mut share = self.engine.inner.part_memory.share().await?;
+        let store = self.engine.store();
+        let opened = self.aside.iter().map(|tail| store.get(&tail.data, GetOptions::default()));
+        let mut opened = stream::iter(opened.collect::<Vec<_>>()).buffered(AHEAD);
+        while let Some(mut object) = opened.try_next().await? {
+            while let Some(bytes) = object.body.try_next().await? {
+                share.extend(&bytes);
+            }
+        }
+        drop(opened);
+        self.consumed.extend(self.aside.drain(..).map(|tail| tail.data));
+        share.extend(&mem::take(&mut self.small));
+        self.share = Some(share);
+        Ok(())
+    }
+
+    /// The next bytes of a body. While a slow client is waited for, memory that others need is given up.
     pub(super) async fn next(&mut self, body: &mut ByteStream) -> Result<Option<Bytes>, EngineError> {
         loop {
-            if self.engine.inner.part_memory.is_wanted() && self.share.as_ref().is_some_and(Share::is_overdue)
-            {
-                self.store_tail().await?;
+            if self.share.is_some() && self.must_yield() {
+                self.put_aside().await?;
             }
+            let begun = Instant::now();
             // Asking a stream again after a while loses nothing of it.
-            if let Ok(chunk) = timeout(PATIENCE, body.try_next()).await {
-                return chunk.map_err(EngineError::Body);
+            match timeout(TICK, body.try_next()).await {
+                Ok(chunk) => {
+                    let chunk = chunk.map_err(EngineError::Body)?;
+                    self.pace.note(begun.elapsed(), chunk.as_ref().map_or(0, Bytes::len));
+                    return Ok(chunk);
+                }
+                Err(_) => self.pace.note(begun.elapsed(), 0),
             }
         }
     }
 
-    /// Moves the buffer into the store, from where it is read back when more bytes come.
-    async fn store_tail(&mut self) -> Result<(), EngineError> {
-        if !self.buffer.is_empty() {
-            let tail = Tail { data: key::data(Ulid::generate()), size: self.buffer.len() as u64 };
-            let body = Bytes::from(std::mem::take(&mut self.buffer));
+    /// Moves what is in memory into the store, from where it is read back when it is needed.
+    async fn put_aside(&mut self) -> Result<(), EngineError> {
+        let size = self.in_memory();
+        let body = self.release();
+        if size > 0 {
+            let tail = Tail { data: key::data(Ulid::generate()), size: size as u64 };
             self.engine.store().put(&tail.data, body, PutMode::Overwrite).await?;
-            self.tail = Some(tail);
+            self.aside.push(tail);
         }
-        self.share = None;
         Ok(())
     }
 
-    /// Writes the buffer as the next part. While memory allows, the client's next bytes are taken at the same time.
+    /// What is in memory; the share goes back when it is dropped.
+    fn release(&mut self) -> Bytes {
+        match self.share.take() {
+            Some(share) => share.into_bytes(),
+            None => mem::take(&mut self.small).into(),
+        }
+    }
+
+    /// All that is not in a part yet.
+    async fn unwritten_bytes(&mut self) -> Result<Bytes, EngineError> {
+        if !self.aside.is_empty() {
+            self.claim().await?;
+        }
+        Ok(self.release())
+    }
+
+    /// Writes what is not in a part yet as the next part. While memory allows, the client's next bytes are taken at the
+    /// same time; else it is another upload's turn, and this one queues up again for its next part.
     pub(super) async fn flush(&mut self) -> Result<(), EngineError> {
         self.settle().await?;
+        let body = self.unwritten_bytes().await?;
         let multipart = if let Some(multipart) = &mut self.multipart {
             multipart
         } else {
@@ -151,20 +234,14 @@ impl Sink {
         if index >= MAX_PARTS {
             return Err(EngineError::UploadTooLarge);
         }
-        let body = Bytes::from(std::mem::take(&mut self.buffer));
         let (engine, data, id) = (self.engine.clone(), multipart.data.clone(), multipart.id.clone());
         let write = async move { engine.store().put_part(&data, &id, index, body).await };
-        if let Some(next) = self.engine.inner.part_memory.try_share() {
-            let current = self.share.replace(next);
-            self.in_flight = Some(tokio::spawn(async move {
-                let etag = write.await;
-                drop(current);
-                etag
-            }));
+        self.share = self.engine.inner.part_memory.try_share();
+        if self.share.is_some() {
+            self.in_flight = Some(tokio::spawn(write));
         } else {
             multipart.parts.push(write.await?);
         }
-        self.buffer.reserve_exact(self.part_size);
         Ok(())
     }
 
@@ -185,13 +262,17 @@ impl Sink {
             self.flush().await?;
         }
         self.settle().await?;
-        self.store_tail().await?;
+        if self.aside.len() + usize::from(self.in_memory() > 0) > 1 {
+            // A session names one tail.
+            self.claim().await?;
+        }
+        self.put_aside().await?;
         Ok(Received {
             offset: self.offset,
             algorithm: self.hasher.algorithm(),
             hash: self.hasher.save(),
             multipart: self.multipart.clone(),
-            tail: self.tail.clone(),
+            tail: self.aside.first().cloned(),
         })
     }
 
@@ -221,21 +302,18 @@ impl Sink {
     async fn join(&mut self) -> Result<String, EngineError> {
         self.settle().await?;
         if self.multipart.is_none() {
-            if let Some(tail) = &self.tail {
-                return Ok(tail.data.clone());
+            if let ([whole], 0) = (self.aside.as_slice(), self.in_memory()) {
+                return Ok(whole.data.clone());
             }
             let data = key::data(Ulid::generate());
-            let body = Bytes::from(std::mem::take(&mut self.buffer));
+            let body = self.unwritten_bytes().await?;
             self.engine.store().put(&data, body, PutMode::Overwrite).await?;
-            self.share = None;
             return Ok(data);
         }
-        self.load_tail().await?;
-        if !self.buffer.is_empty() {
+        if self.unwritten() > 0 {
             self.flush().await?;
             self.settle().await?;
         }
-        self.buffer = Vec::new();
         self.share = None;
         let Some(multipart) = &self.multipart else { return Err(EngineError::UploadLost) };
         self.engine.store().complete_multipart(&multipart.data, &multipart.id, &multipart.parts).await?;
@@ -256,7 +334,7 @@ impl Sink {
         Ok(hasher.digest())
     }
 
-    /// Removes tails that were read back, now that nothing names them. Failing costs some bytes until a scrub.
+    /// Removes what was read back, now that nothing names it. Failing costs some bytes until a scrub.
     pub(super) async fn sweep(&mut self) {
         for data in self.consumed.drain(..) {
             let _ = self.engine.store().delete(&data).await;
@@ -269,9 +347,7 @@ impl Sink {
         if let Some(multipart) = &self.multipart {
             let _ = self.engine.store().abort_multipart(&multipart.data, &multipart.id).await;
         }
-        if let Some(tail) = self.tail.take() {
-            self.consumed.push(tail.data);
-        }
+        self.consumed.extend(self.aside.drain(..).map(|tail| tail.data));
         self.sweep().await;
     }
 }

@@ -18,7 +18,7 @@ mod route;
 mod tags;
 mod uploads;
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc};
 
 use axum::{
     body::Body,
@@ -35,6 +35,7 @@ use crate::{
     engine::{ByteStream, Engine},
     events::Events,
     jobs::Jobs,
+    limits,
     log::Log,
     metrics::Metrics,
     readiness::Readiness,
@@ -44,8 +45,6 @@ const DOCKER_CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-conten
 const DOCKER_UPLOAD_UUID: HeaderName = HeaderName::from_static("docker-upload-uuid");
 const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-/// For a client that began to send a body and went silent.
-const BODY_STALLED: Duration = Duration::from_mins(1);
 
 /// What every request shares.
 pub struct App {
@@ -85,7 +84,7 @@ impl Call {
         let body = self.body.into_data_stream();
         stream::unfold(Some(body), async |body| {
             let mut body = body?;
-            match tokio::time::timeout(BODY_STALLED, body.next()).await {
+            match tokio::time::timeout(limits::BODY_STALLED, body.next()).await {
                 Ok(None) => None,
                 Ok(Some(Ok(chunk))) => Some((Ok(chunk), Some(body))),
                 Ok(Some(Err(error))) => Some((Err(std::io::Error::other(error)), None)),

@@ -52,6 +52,11 @@ impl MemoryStore {
     }
 }
 
+/// The caller's buffer is free once the call has ended.
+fn copy(body: &Bytes) -> Bytes {
+    Bytes::copy_from_slice(body)
+}
+
 #[async_trait]
 impl Store for MemoryStore {
     async fn get(&self, key: &str, options: GetOptions) -> Result<Object, StoreError> {
@@ -80,7 +85,11 @@ impl Store for MemoryStore {
             PutMode::Create => state.etag(key).is_none(),
             PutMode::Update(etag) => state.etag(key) == Some(&etag),
         };
-        if allowed { Ok(state.insert(key, body)) } else { Err(StoreError::Precondition(key.to_owned())) }
+        if allowed {
+            Ok(state.insert(key, copy(&body)))
+        } else {
+            Err(StoreError::Precondition(key.to_owned()))
+        }
     }
 
     async fn delete(&self, key: &str) -> Result<(), StoreError> {
@@ -123,7 +132,7 @@ impl Store for MemoryStore {
         let mut state = self.lock();
         let etag = state.next_version();
         let parts = state.uploads.get_mut(id).ok_or_else(|| StoreError::NotFound(key.to_owned()))?;
-        let part = (etag.clone(), body);
+        let part = (etag.clone(), copy(&body));
         match index.cmp(&parts.len()) {
             Ordering::Less => parts[index] = part,
             Ordering::Equal => parts.push(part),

@@ -94,8 +94,8 @@ pub struct ListPage {
 
 /// An object store with read-after-write consistency and compare-and-swap.
 ///
-/// Keys are `/`-separated, not empty, without empty, `.` or `..` components. Bodies of records are small; only `get`
-/// and multipart uploads move large objects.
+/// Keys are `/`-separated, not empty, without empty, `.` or `..` components. A body that is written is let go of when the
+/// call ends: it may be a buffer that somebody waits for.
 #[async_trait]
 pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// Reads an object. Absent: [`StoreError::NotFound`].

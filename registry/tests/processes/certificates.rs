@@ -4,52 +4,21 @@
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use reqwest::Method;
 use tempfile::TempDir;
 
 use crate::Test;
+use crate::support::authority::{Authority, write};
 use crate::support::content::Manifest;
-use crate::support::http::{Target, client_builder, ensure};
+use crate::support::http::{Target, ensure};
 use crate::support::process::eventually;
 use crate::support::server::{Options, Server};
 
-/// An authority, and the client that trusts only it.
-struct Authority {
-    issuer: Issuer<'static, KeyPair>,
-    pem: String,
-}
-
-impl Authority {
-    fn new() -> Self {
-        let mut parameters = CertificateParams::new([]).expect("no names are valid names");
-        parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let key = KeyPair::generate().expect("a key can be made");
-        let pem = parameters.self_signed(&key).expect("an authority can sign itself").pem();
-        Self { issuer: Issuer::new(parameters, key), pem }
-    }
-
-    /// A certificate for localhost and its key, as PEM; the certificate also as DER.
-    fn leaf(&self) -> (String, String, Vec<u8>) {
-        let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
-        let parameters = CertificateParams::new(names).expect("the names are valid");
-        let key = KeyPair::generate().expect("a key can be made");
-        let leaf = parameters.signed_by(&key, &self.issuer).expect("the authority can sign");
-        (leaf.pem(), key.serialize_pem(), leaf.der().to_vec())
-    }
-
-    /// The server, asked over TLS with a new connection for each request.
-    fn target(&self, server: &Server) -> Target {
-        let authority =
-            reqwest::Certificate::from_pem(self.pem.as_bytes()).expect("the PEM is a certificate");
-        let client = client_builder()
-            .tls_certs_only([authority])
-            .tls_info(true)
-            .pool_max_idle_per_host(0)
-            .build()
-            .expect("a TLS client can be built");
-        Target::with_client(&format!("https://{}", server.address), client)
-    }
+/// The server, asked over TLS with a new connection for each request.
+fn target(authority: &Authority, server: &Server) -> Target {
+    let client = authority.client().tls_info(true).pool_max_idle_per_host(0);
+    let client = client.build().expect("a TLS client can be built");
+    Target::with_client(&format!("https://{}", server.address), client)
 }
 
 /// Waits until new connections are shown this certificate; every request on the way must succeed.
@@ -72,17 +41,12 @@ fn options(directory: &Path) -> Options {
 /// `start` waits for readiness over plain HTTP; here the client knows TLS.
 async fn start(options: &Options, authority: &Authority) -> (Server, Target) {
     let server = options.start_unready().await;
-    let target = authority.target(&server);
+    let target = target(authority, &server);
     eventually("the server becomes ready", || async {
         target.get("/readyz").await.is_ok_and(|reply| reply.status == 200)
     })
     .await;
     (server, target)
-}
-
-fn write(directory: &Path, certificate: &str, key: &str) {
-    std::fs::write(directory.join("tls.crt"), certificate).expect("a file can be written");
-    std::fs::write(directory.join("tls.key"), key).expect("a file can be written");
 }
 
 /// R-OPS-3: files written in place; an image that is pushed across the exchange arrives.
@@ -161,9 +125,7 @@ async fn versions_of_tls_and_http() -> Test {
     write(files.path(), &certificate, &key);
     let (server, _) = start(&options(files.path()), &authority).await;
     let base = format!("https://{}", server.address);
-    let certificate =
-        || reqwest::Certificate::from_pem(authority.pem.as_bytes()).expect("the PEM is a certificate");
-    let builder = || client_builder().tls_certs_only([certificate()]);
+    let builder = || authority.client();
     for client in [
         builder().tls_version_max(reqwest::tls::Version::TLS_1_2),
         builder().tls_version_min(reqwest::tls::Version::TLS_1_3),

@@ -13,6 +13,7 @@ mod crash;
 mod drain;
 mod health;
 mod login;
+mod memory;
 mod raw;
 mod replicas;
 

@@ -3,6 +3,7 @@
 //! Every test binary compiles this folder for itself and uses the part that it needs.
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
+pub(crate) mod authority;
 pub(crate) mod content;
 pub(crate) mod distribution;
 pub(crate) mod http;

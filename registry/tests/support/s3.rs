@@ -64,7 +64,16 @@ impl S3 {
 
     /// The same for whatever will listen at a port.
     pub(crate) fn options_at(port: u16, bucket: &str, prefix: &str) -> Options {
-        Options::open(&format!("s3://{bucket}/{prefix}"))
+        Self::login(port, Options::open(&format!("s3://{bucket}/{prefix}")))
+    }
+
+    /// Options with what a server needs to reach this one.
+    pub(crate) fn at(&self, options: Options) -> Options {
+        Self::login(self.port, options)
+    }
+
+    fn login(port: u16, options: Options) -> Options {
+        options
             .variable("AWS_ENDPOINT_URL", &format!("http://127.0.0.1:{port}"))
             .variable("AWS_ACCESS_KEY_ID", ACCESS_KEY)
             .variable("AWS_SECRET_ACCESS_KEY", SECRET_KEY)

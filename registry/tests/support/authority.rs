@@ -1,0 +1,45 @@
+//! An authority for one test: signs certificates for localhost, and makes the clients that trust only it.
+
+use std::path::Path;
+
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+
+use super::http::client_builder;
+
+/// An authority of one's own.
+pub(crate) struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    pem: String,
+}
+
+impl Authority {
+    pub(crate) fn new() -> Self {
+        let mut parameters = CertificateParams::new([]).expect("no names are valid names");
+        parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().expect("a key can be made");
+        let pem = parameters.self_signed(&key).expect("an authority can sign itself").pem();
+        Self { issuer: Issuer::new(parameters, key), pem }
+    }
+
+    /// A certificate for localhost and its key, as PEM; the certificate also as DER.
+    pub(crate) fn leaf(&self) -> (String, String, Vec<u8>) {
+        let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
+        let parameters = CertificateParams::new(names).expect("the names are valid");
+        let key = KeyPair::generate().expect("a key can be made");
+        let leaf = parameters.signed_by(&key, &self.issuer).expect("the authority can sign");
+        (leaf.pem(), key.serialize_pem(), leaf.der().to_vec())
+    }
+
+    /// A client that trusts nobody else.
+    pub(crate) fn client(&self) -> reqwest::ClientBuilder {
+        let authority =
+            reqwest::Certificate::from_pem(self.pem.as_bytes()).expect("the PEM is a certificate");
+        client_builder().tls_certs_only([authority])
+    }
+}
+
+/// Writes a certificate and its key as a Secret of Kubernetes names them.
+pub(crate) fn write(directory: &Path, certificate: &str, key: &str) {
+    std::fs::write(directory.join("tls.crt"), certificate).expect("a file can be written");
+    std::fs::write(directory.join("tls.key"), key).expect("a file can be written");
+}
