@@ -18,6 +18,8 @@ mod s3;
 mod s3_error;
 
 pub use directory::DirectoryStore;
+#[cfg(test)]
+pub(crate) use directory::power;
 pub use error::StoreError;
 pub use memory::MemoryStore;
 pub use probe::probe;

@@ -20,6 +20,7 @@ mod budgets;
 mod concurrency;
 mod crashes;
 mod manifests;
+mod power;
 mod uploads;
 
 pub(super) fn repo(name: &str) -> RepositoryName {

@@ -1,17 +1,18 @@
-//! Files and their durability: names, versions, atomic replacement, the lock that keeps a second process out.
+//! Objects as files: names, versions, changes one at a time a key, the lock that keeps a second process out. A change is
+//! prepared in a file of its own, written to the journal, made visible by a rename, remembered, and then answered.
 
 use std::{
     collections::hash_map::DefaultHasher,
     fs,
     hash::{Hash as _, Hasher as _},
-    io::{self, Read as _, Write as _},
+    io::{self, Read as _},
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     sync::{
-        Arc, PoisonError, RwLock, RwLockWriteGuard,
+        Arc, Mutex, PoisonError, RwLock, RwLockWriteGuard,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, UNIX_EPOCH},
 };
 
 use bytes::Bytes;
@@ -20,27 +21,46 @@ use ulid::Ulid;
 
 use super::{
     super::{Etag, Meta, PutMode, StoreError},
-    memory::{LARGEST, Memory, Remembered},
+    Sizes,
+    disk::Disk,
+    journal::{Change, Journal},
+    memory::{Memory, Remembered},
 };
 
 const LOCK_FILE: &str = ".lock";
 const TEMPORARY: &str = ".tmp";
 const PARTS: &str = ".parts";
 const STRIPES: usize = 4096;
+/// Files whose names are made durable by one sync.
+const SPARE: usize = 16;
+/// Bytes of a path component, on every common file system.
+const LONGEST_NAME: usize = 255;
 
 /// The files of a store.
 #[derive(Debug)]
 pub(super) struct Files {
     root: PathBuf,
+    small: u64,
+    disk: Arc<dyn Disk>,
     /// Holds the lock as long as it is open.
     _lock: fs::File,
+    journal: Arc<Journal>,
     /// Who changes a key holds its stripe until the change is durable and remembered: compare and swap are then one
-    /// step. Who reads a file to remember it shares the stripe, so that it remembers neither what is not durable yet
-    /// nor what has been replaced.
+    /// step. Who reads a file to remember it shares the stripe, so that it remembers nothing that has been replaced.
     stripes: Vec<RwLock<()>>,
     memory: Memory,
+    /// Empty files with durable names, for large objects.
+    spare: Mutex<Vec<(PathBuf, fs::File)>>,
     /// The last modification time given out, in nanoseconds: none is given twice.
     clock: AtomicU64,
+}
+
+/// An object that was found.
+pub(super) enum Opened {
+    /// Whole, in memory.
+    Small(Arc<Remembered>),
+    /// To be read from its file.
+    Large(fs::File, Meta),
 }
 
 pub(super) fn failed(key: &str, error: &io::Error) -> StoreError {
@@ -56,16 +76,8 @@ pub(super) fn failed(key: &str, error: &io::Error) -> StoreError {
     }
 }
 
-/// An object that was found.
-pub(super) enum Opened {
-    /// Whole, in memory.
-    Small(Arc<Remembered>),
-    /// To be read from its file.
-    Large(fs::File, Meta),
-}
-
 impl Files {
-    pub(super) fn open(root: PathBuf) -> Result<Self, StoreError> {
+    pub(super) fn open(root: &Path, disk: Arc<dyn Disk>, sizes: Sizes) -> Result<Self, StoreError> {
         let shown = root.display().to_string();
         let at = |error: io::Error| match failed(&shown, &error) {
             StoreError::NotFound(_) => {
@@ -73,31 +85,68 @@ impl Files {
             }
             error => error,
         };
-        fs::create_dir_all(&root).map_err(at)?;
+        create_durably(disk.as_ref(), root).map_err(at)?;
         let lock = fs::File::create(root.join(LOCK_FILE)).map_err(at)?;
         match lock.try_lock() {
             Ok(()) => {}
             Err(fs::TryLockError::WouldBlock) => return Err(StoreError::Locked(shown)),
             Err(fs::TryLockError::Error(error)) => return Err(at(error)),
         }
-        // What a killed process was writing was never acknowledged.
-        match fs::remove_dir_all(root.join(TEMPORARY)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(at(error)),
-            _ => {}
-        }
-        fs::create_dir_all(root.join(TEMPORARY)).map_err(at)?;
-        fs::create_dir_all(root.join(PARTS)).map_err(at)?;
-        Ok(Self {
-            root,
+        create_durably(disk.as_ref(), &root.join(TEMPORARY)).map_err(at)?;
+        create_durably(disk.as_ref(), &root.join(PARTS)).map_err(at)?;
+        let (journal, changes) = Journal::open(&disk, root, sizes).map_err(at)?;
+        let files = Self {
+            root: root.to_owned(),
+            small: sizes.small,
+            disk,
             _lock: lock,
+            journal,
             stripes: (0..STRIPES).map(|_| RwLock::new(())).collect(),
             memory: Memory::new(),
+            spare: Mutex::default(),
             clock: AtomicU64::new(0),
-        })
+        };
+        files.replay(&changes).map_err(at)?;
+        files.journal.applied();
+        Ok(files)
+    }
+
+    /// Brings the files to what the journal says, and removes what was never acknowledged.
+    fn replay(&self, changes: &[(Change, Bytes)]) -> io::Result<()> {
+        let mut last = std::collections::BTreeMap::new();
+        for (change, body) in changes {
+            if let Some((Change::Adopt { from, .. }, _)) = last.insert(change.key(), (change, body)) {
+                remove_if_there(self.disk.as_ref(), &self.root.join(from))?;
+            }
+        }
+        for (key, (change, body)) in last {
+            let path = self.root.join(key);
+            match change {
+                Change::Put { modified, .. } if !is_written(&path, *modified, body)? => {
+                    let (staged, _) = self.stage(body, *modified)?;
+                    self.create_directories(&path)?;
+                    self.disk.rename(&staged, &path)?;
+                }
+                Change::Adopt { from, .. } if self.root.join(from).try_exists()? => {
+                    self.create_directories(&path)?;
+                    self.disk.rename(&self.root.join(from), &path)?;
+                }
+                Change::Delete { .. } => remove_if_there(self.disk.as_ref(), &path)?,
+                Change::Put { .. } | Change::Adopt { .. } => {}
+            }
+        }
+        for entry in fs::read_dir(self.root.join(TEMPORARY))? {
+            self.disk.remove(&entry?.path())?;
+        }
+        Ok(())
     }
 
     pub(super) fn root(&self) -> &Path {
         &self.root
+    }
+
+    pub(super) fn disk(&self) -> &dyn Disk {
+        self.disk.as_ref()
     }
 
     /// The file of a multipart upload.
@@ -105,10 +154,14 @@ impl Files {
         self.root.join(PARTS).join(id)
     }
 
+    /// Refuses what no file could be called before anything is done for it.
     fn path(&self, key: &str) -> Result<PathBuf, StoreError> {
         let bad = |part: &str| part.is_empty() || part == "." || part == ".." || part.contains('\0');
         if key.starts_with('.') || key.split('/').any(bad) {
             return Err(StoreError::Other(format!("{key:?} is no key")));
+        }
+        if key.split('/').any(|part| part.len() > LONGEST_NAME) {
+            return Err(StoreError::NameTooLong(key.to_owned()));
         }
         Ok(self.root.join(key))
     }
@@ -149,7 +202,7 @@ impl Files {
             return Err(StoreError::NotFound(key.to_owned()));
         }
         let meta = describe(&meta);
-        if meta.size > LARGEST {
+        if meta.size > self.small {
             return Ok(Opened::Large(file, meta));
         }
         let mut body = Vec::with_capacity(usize::try_from(meta.size).unwrap_or_default());
@@ -159,56 +212,59 @@ impl Files {
 
     pub(super) fn head(&self, key: &str) -> Result<Meta, StoreError> {
         let _shared = self.stripe(key).read().unwrap_or_else(PoisonError::into_inner);
-        self.meta(key)
+        self.meta(key)?.ok_or_else(|| StoreError::NotFound(key.to_owned()))
     }
 
-    /// The caller holds the key's stripe.
-    fn meta(&self, key: &str) -> Result<Meta, StoreError> {
+    /// What is there now. The caller holds the key's stripe.
+    fn meta(&self, key: &str) -> Result<Option<Meta>, StoreError> {
         if let Some(object) = self.recall(key) {
-            return Ok(object.meta.clone());
+            return Ok(Some(object.meta.clone()));
         }
-        let meta = fs::metadata(self.path(key)?).map_err(|e| failed(key, &e))?;
-        if meta.is_dir() { Err(StoreError::NotFound(key.to_owned())) } else { Ok(describe(&meta)) }
-    }
-
-    fn etag(&self, key: &str) -> Result<Option<Etag>, StoreError> {
-        match self.meta(key) {
-            Ok(meta) => Ok(Some(meta.etag)),
-            Err(StoreError::NotFound(_)) => Ok(None),
-            Err(error) => Err(error),
+        match fs::metadata(self.path(key)?) {
+            Ok(meta) if meta.is_dir() => Ok(None),
+            Ok(meta) => Ok(Some(describe(&meta))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(failed(key, &error)),
         }
     }
 
     pub(super) fn put(&self, key: &str, body: &[u8], mode: &PutMode) -> Result<Etag, StoreError> {
         let path = self.path(key)?;
-        let temporary = self.root.join(TEMPORARY).join(Ulid::generate().to_string());
-        let write = || -> io::Result<Meta> {
-            let mut file = fs::File::create_new(&temporary)?;
-            file.write_all(body)?;
-            self.seal(&file)
+        let at = |error: io::Error| failed(key, &error);
+        // A large object is brought to disk before its key is locked, and so before it is known to be wanted.
+        let large =
+            if body.len() as u64 > self.small { Some(self.stage_durably(body).map_err(at)?) } else { None };
+        let _guard = self.lock(key);
+        let there = self.meta(key)?.map(|meta| meta.etag);
+        let allowed = match mode {
+            PutMode::Overwrite => true,
+            PutMode::Create => there.is_none(),
+            PutMode::Update(expected) => there.as_ref() == Some(expected),
         };
-        let result = write().map_err(|e| failed(key, &e)).and_then(|meta| {
-            let _guard = self.lock(key);
-            let allowed = match mode {
-                PutMode::Overwrite => true,
-                PutMode::Create => self.etag(key)?.is_none(),
-                PutMode::Update(expected) => self.etag(key)?.as_ref() == Some(expected),
-            };
-            if !allowed {
-                return Err(StoreError::Precondition(key.to_owned()));
+        if !allowed {
+            if let Some((staged, _)) = large {
+                // Else the next start removes it.
+                let _ = self.disk.remove(&staged);
             }
-            let etag = meta.etag.clone();
-            self.publish(key, &temporary, &path, Some((body, meta)))?;
-            Ok(etag)
-        });
-        if result.is_err() {
-            // Else the next start removes it.
-            let _ = fs::remove_file(&temporary);
+            return Err(StoreError::Precondition(key.to_owned()));
         }
-        result
+        let etag = if let Some((staged, meta)) = large {
+            self.adopt_staged(key, &staged, &path, there.is_some())?;
+            meta.etag
+        } else {
+            let modified = self.tick();
+            let (staged, meta) = self.stage(body, modified).map_err(at)?;
+            let change = Change::Put { key: key.to_owned(), modified };
+            self.publish(&change, body, &staged, &path, there.is_some())?;
+            let etag = meta.etag.clone();
+            // A copy: the caller's bytes may be a slice of something much larger.
+            self.memory.put(key, Bytes::copy_from_slice(body), meta);
+            etag
+        };
+        Ok(etag)
     }
 
-    /// Makes a finished file the object of a key; its first `size` bytes count.
+    /// Makes a file of parts the object of a key; its first `size` bytes count.
     pub(super) fn adopt(&self, key: &str, from: &Path, size: u64) -> Result<(), StoreError> {
         let path = self.path(key)?;
         let finish = || -> io::Result<bool> {
@@ -216,7 +272,7 @@ impl Files {
             if file.metadata()?.len() < size {
                 return Ok(false);
             }
-            file.set_len(size)?;
+            self.disk.set_len(&file, size)?;
             self.seal(&file)?;
             Ok(true)
         };
@@ -224,88 +280,165 @@ impl Files {
             return Err(StoreError::Precondition(key.to_owned()));
         }
         let _guard = self.lock(key);
-        self.publish(key, from, &path, None)
+        let existed = self.meta(key)?.is_some();
+        self.adopt_staged(key, from, &path, existed)
     }
 
-    /// Gives a file a modification time of its own, which is its version, and brings it to the disk.
+    fn adopt_staged(&self, key: &str, from: &Path, to: &Path, existed: bool) -> Result<(), StoreError> {
+        let name = from.strip_prefix(&self.root).unwrap_or(from).to_string_lossy();
+        let change = Change::Adopt { key: key.to_owned(), from: name.into_owned() };
+        self.publish(&change, &[], from, to, existed)
+    }
+
+    /// Makes a change durable and then visible. The caller holds the key's stripe.
+    fn publish(
+        &self,
+        change: &Change,
+        body: &[u8],
+        staged: &Path,
+        path: &Path,
+        existed: bool,
+    ) -> Result<(), StoreError> {
+        let key = change.key();
+        let logged = self.create_directories(path).and_then(|()| self.journal.append(change, body));
+        let unapplied = logged.map_err(|error| {
+            // Else the next start removes it.
+            let _ = self.disk.remove(staged);
+            failed(key, &error)
+        })?;
+        // A reader who finds nothing in memory waits for the stripe: nobody reads the old object after a listing has
+        // shown the new one.
+        self.memory.forget(key);
+        let renamed = self.disk.rename(staged, path);
+        drop(unapplied);
+        renamed.map_err(|error| {
+            // A full disk has no room for the name. Then the journal says so, too, or nothing more.
+            let undo = Change::Delete { key: key.to_owned() };
+            if existed || self.journal.append(&undo, &[]).is_err() {
+                self.journal.fail(&error);
+            }
+            failed(key, &error)
+        })
+    }
+
+    /// Writes a file that nobody sees. Not durable: its body goes to the journal.
+    fn stage(&self, body: &[u8], modified: u64) -> io::Result<(PathBuf, Meta)> {
+        let path = self.root.join(TEMPORARY).join(Ulid::generate().to_string());
+        let write = || {
+            let file = self.disk.create(&path)?;
+            self.disk.write_at(&file, body, 0)?;
+            self.disk.set_modified(&file, UNIX_EPOCH + Duration::from_nanos(modified))?;
+            file.metadata()
+        };
+        let meta = write().inspect_err(|_| {
+            let _ = self.disk.remove(&path);
+        })?;
+        Ok((path, describe(&meta)))
+    }
+
+    /// Writes a file that nobody sees, and brings it to the disk.
+    fn stage_durably(&self, body: &[u8]) -> io::Result<(PathBuf, Meta)> {
+        let (path, file) = self.spare_file()?;
+        let write = || {
+            self.disk.write_at(&file, body, 0)?;
+            self.seal(&file)
+        };
+        let meta = write().inspect_err(|_| {
+            let _ = self.disk.remove(&path);
+        })?;
+        Ok((path, meta))
+    }
+
+    fn spare_file(&self) -> io::Result<(PathBuf, fs::File)> {
+        let spare = || self.spare.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(file) = spare().pop() {
+            return Ok(file);
+        }
+        let directory = self.root.join(TEMPORARY);
+        let create = |_| {
+            let path = directory.join(Ulid::generate().to_string());
+            self.disk.create(&path).map(|file| (path, file))
+        };
+        let mut files = (0..SPARE).map(create).collect::<io::Result<Vec<_>>>()?;
+        self.disk.sync_directory(&directory)?;
+        let file = files.pop().ok_or(io::ErrorKind::NotFound)?;
+        spare().append(&mut files);
+        Ok(file)
+    }
+
+    /// A modification time that no other change has, in nanoseconds: with size and inode it is the version.
+    fn tick(&self) -> u64 {
+        let now = u64::try_from(UNIX_EPOCH.elapsed().unwrap_or_default().as_nanos()).unwrap_or(u64::MAX);
+        let next = |last: u64| now.max(last + 1);
+        let last = self.clock.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |last| Some(next(last)));
+        next(last.unwrap_or_else(|last| last))
+    }
+
+    /// Gives a file its version and brings it to the disk.
     fn seal(&self, file: &fs::File) -> io::Result<Meta> {
-        let now = UNIX_EPOCH.elapsed().unwrap_or_default().as_nanos();
-        let now = u64::try_from(now).unwrap_or(u64::MAX);
-        let last =
-            self.clock.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |last| Some(now.max(last + 1)));
-        let time = now.max(last.unwrap_or_else(|last| last) + 1);
-        let time: SystemTime = UNIX_EPOCH + Duration::from_nanos(time);
-        file.set_modified(time)?;
-        file.sync_all()?;
+        self.disk.set_modified(file, UNIX_EPOCH + Duration::from_nanos(self.tick()))?;
+        self.disk.sync(file)?;
         Ok(describe(&file.metadata()?))
     }
 
-    /// Makes a file the object of a key, and what is given of it the truth in memory. The caller holds the stripe.
-    fn publish(
-        &self,
-        key: &str,
-        from: &Path,
-        to: &Path,
-        object: Option<(&[u8], Meta)>,
-    ) -> Result<(), StoreError> {
-        let parent = to.parent().unwrap_or(&self.root);
-        let publish = || -> io::Result<()> {
-            self.create_directories(parent)?;
-            fs::rename(from, to)?;
-            sync(parent)
-        };
-        let published = publish();
-        match object {
-            Some((body, meta)) if published.is_ok() && meta.size <= LARGEST => {
-                // A copy: the caller's bytes may be a slice of something much larger.
-                self.memory.put(key, Bytes::copy_from_slice(body), meta);
-            }
-            _ => self.memory.forget(key),
-        }
-        published.map_err(|e| failed(key, &e))
-    }
-
-    /// Creates the missing directories, each one durable before something is put into it.
+    /// Creates the missing directories above a file. The journal makes them durable: replaying creates them again.
     fn create_directories(&self, path: &Path) -> io::Result<()> {
-        if path == self.root || path.is_dir() {
+        let Some(parent) = path.parent() else { return Ok(()) };
+        if parent == self.root || parent.is_dir() {
             return Ok(());
         }
-        let parent = path.parent().unwrap_or(&self.root);
         self.create_directories(parent)?;
-        match fs::create_dir(path) {
-            Ok(()) => sync(parent),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-            Err(error) => Err(error),
+        match self.disk.create_directory(parent) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+            _ => Ok(()),
         }
-    }
-
-    pub(super) fn sync_parent(&self, path: &Path) -> Result<(), StoreError> {
-        sync(path.parent().unwrap_or(&self.root)).map_err(|e| failed(&path.display().to_string(), &e))
     }
 
     /// Directories stay: removing them would race with writers, and an empty one costs nothing.
     pub(super) fn delete(&self, key: &str, expected: Option<&str>) -> Result<(), StoreError> {
         let path = self.path(key)?;
         let _guard = self.lock(key);
-        if let Some(expected) = expected
-            && self.etag(key)?.is_some_and(|etag| etag != expected)
-        {
+        let Some(meta) = self.meta(key)? else { return Ok(()) };
+        if expected.is_some_and(|expected| meta.etag != expected) {
             return Err(StoreError::Precondition(key.to_owned()));
         }
-        match fs::remove_file(&path) {
-            Ok(()) => {
-                let synced = self.sync_parent(&path);
-                self.memory.forget(key);
-                synced
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(error) => Err(failed(key, &error)),
-        }
+        let change = Change::Delete { key: key.to_owned() };
+        let _unapplied = self.journal.append(&change, &[]).map_err(|e| failed(key, &e))?;
+        self.memory.forget(key);
+        self.disk.remove(&path).map_err(|error| {
+            self.journal.fail(&error);
+            failed(key, &error)
+        })
     }
 }
 
-fn sync(directory: &Path) -> io::Result<()> {
-    fs::File::open(directory)?.sync_all()
+/// Creates a directory and the missing ones above it, each one durable before something is put into it.
+pub(super) fn create_durably(disk: &dyn Disk, path: &Path) -> io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    create_durably(disk, parent)?;
+    match disk.create_directory(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => disk.sync_directory(parent),
+    }
+}
+
+fn remove_if_there(disk: &dyn Disk, path: &Path) -> io::Result<()> {
+    if path.is_file() { disk.remove(path) } else { Ok(()) }
+}
+
+/// Whether a file is what a change made it; a power loss may have left the name without the bytes.
+fn is_written(path: &Path, modified: u64, body: &[u8]) -> io::Result<bool> {
+    match fs::metadata(path) {
+        Ok(meta) if meta.modified()? == UNIX_EPOCH + Duration::from_nanos(modified) => {
+            Ok(meta.len() == body.len() as u64 && fs::read(path)? == body)
+        }
+        Ok(_) => Ok(false),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// What is known of a file. No two writes of a process have the same time, so time, size and inode name a version.

@@ -8,8 +8,6 @@ use quick_cache::{Weighter, sync::Cache};
 
 use super::super::Meta;
 
-/// Larger objects are read from their files.
-pub(super) const LARGEST: u64 = 64 << 10;
 /// Bytes of all entries together.
 const CAPACITY: u64 = 64 << 20;
 /// What an entry takes beside its key and body.

@@ -1,10 +1,10 @@
-//! Objects as files below one directory. A write is durable when it is acknowledged: temporary file, fsync, rename,
-//! fsync of the directory. One process at a time, so a lock in memory makes compare-and-swap atomic.
+//! Objects as files below one directory, for one process at a time. A write is durable when it is acknowledged: `files`
+//! changes keys, `journal` makes the changes durable, `memory` remembers small objects, `disk` is what a power loss is
+//! tried on.
 
 use std::{
     collections::HashMap,
     fs, io,
-    os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
@@ -18,23 +18,42 @@ use ulid::Ulid;
 
 use super::{Etag, GetOptions, ListPage, Meta, Object, PutMode, Store, StoreError, StoreStream};
 
+mod disk;
 mod files;
+mod journal;
 mod memory;
+#[cfg(test)]
+pub(crate) mod power;
 #[cfg(test)]
 mod tests;
 mod walk;
 
+use disk::{Disk, SystemDisk};
 use files::{Files, Opened};
 use memory::Remembered;
 
-/// Parts are written at multiples of this.
-const PART_SIZE: usize = 4 << 20;
 const CHUNK: usize = 256 << 10;
+
+/// What is small and what is large.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sizes {
+    /// Objects up to this size are written to the journal and kept in memory.
+    small: u64,
+    /// Parts are written at multiples of this.
+    part: usize,
+    /// A journal's segment that is longer is not gone on with.
+    segment: u64,
+    /// By so much a segment grows.
+    step: u64,
+}
+
+const SIZES: Sizes = Sizes { small: 64 << 10, part: 4 << 20, segment: 32 << 20, step: 1 << 20 };
 
 /// A store in a directory.
 #[derive(Clone, Debug)]
 pub struct DirectoryStore {
     files: Arc<Files>,
+    part_size: usize,
     /// Versions of the parts that this process wrote. After a restart nobody else can have written any.
     parts: Arc<Mutex<HashMap<String, Vec<Etag>>>>,
 }
@@ -42,7 +61,12 @@ pub struct DirectoryStore {
 impl DirectoryStore {
     /// Opens or creates a directory and keeps other processes out of it until dropped.
     pub fn open(root: impl Into<PathBuf>) -> Result<Self, StoreError> {
-        Ok(Self { files: Arc::new(Files::open(root.into())?), parts: Arc::default() })
+        Self::on(&root.into(), Arc::new(SystemDisk), SIZES)
+    }
+
+    fn on(root: &Path, disk: Arc<dyn Disk>, sizes: Sizes) -> Result<Self, StoreError> {
+        let files = Arc::new(Files::open(root, disk, sizes)?);
+        Ok(Self { files, part_size: sizes.part, parts: Arc::default() })
     }
 
     async fn run<T: Send + 'static>(
@@ -135,25 +159,27 @@ impl Store for DirectoryStore {
         let id = Ulid::generate().to_string();
         let file = id.clone();
         self.run(move |files| {
-            let path = files.parts(&file);
-            fs::File::create_new(&path).map_err(|e| files::failed(&file, &e))?;
-            files.sync_parent(&path)
+            let create = || files.disk().create(&files.parts(&file)).map(drop);
+            create()
+                .and_then(|()| files.disk().sync_directory(&files.parts("")))
+                .map_err(|e| files::failed(&file, &e))
         })
         .await?;
         Ok(id)
     }
 
     async fn put_part(&self, _key: &str, id: &str, index: usize, body: Bytes) -> Result<Etag, StoreError> {
-        if body.len() > PART_SIZE {
-            return Err(StoreError::Other(format!("part {index} has more than {PART_SIZE} bytes")));
+        if body.len() > self.part_size {
+            return Err(StoreError::Other(format!("part {index} has more than {} bytes", self.part_size)));
         }
         let etag = part_etag(body.len());
+        let offset = (index * self.part_size) as u64;
         let file = id.to_owned();
         self.run(move |files| {
             let write = |path: &Path| -> io::Result<()> {
                 let file = fs::OpenOptions::new().write(true).open(path)?;
-                file.write_all_at(&body, (index * PART_SIZE) as u64)?;
-                file.sync_data()
+                files.disk().write_at(&file, &body, offset)?;
+                files.disk().sync_data(&file)
             };
             write(&files.parts(&file)).map_err(|e| files::failed(&file, &e))
         })
@@ -178,7 +204,7 @@ impl Store for DirectoryStore {
         let mut size = 0;
         for (index, part) in parts.iter().enumerate() {
             let length = part_length(part).ok_or_else(changed)?;
-            if index + 1 < parts.len() && length != PART_SIZE as u64 {
+            if index + 1 < parts.len() && length != self.part_size as u64 {
                 return Err(StoreError::Other(format!("part {index} of {key} is short")));
             }
             size += length;
@@ -192,7 +218,7 @@ impl Store for DirectoryStore {
     async fn abort_multipart(&self, _key: &str, id: &str) -> Result<(), StoreError> {
         self.parts.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
         let file = id.to_owned();
-        self.run(move |files| match fs::remove_file(files.parts(&file)) {
+        self.run(move |files| match files.disk().remove(&files.parts(&file)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(files::failed(&file, &error)),
             _ => Ok(()),
         })
@@ -200,7 +226,7 @@ impl Store for DirectoryStore {
     }
 
     fn part_size(&self) -> usize {
-        PART_SIZE
+        self.part_size
     }
 }
 

@@ -7,7 +7,10 @@ use std::sync::{
 
 use futures::FutureExt as _;
 
-use super::{super::read, *};
+use super::{
+    super::{Entry, read},
+    *,
+};
 
 fn numbered(number: u64) -> Bytes {
     number.to_string().into()
@@ -37,7 +40,7 @@ async fn a_warm_read_opens_no_file_and_waits_for_no_writer() {
 #[tokio::test]
 async fn what_is_large_is_not_remembered_and_what_is_replaced_neither() {
     let (_root, store) = open();
-    let large = usize::try_from(memory::LARGEST).unwrap() + 1;
+    let large = usize::try_from(SIZES.small).unwrap() + 1;
     store.put("a", numbered(1), PutMode::Create).await.unwrap();
     store.put("a", vec![7; large].into(), PutMode::Overwrite).await.unwrap();
     assert!(store.recall("a").is_none());
@@ -115,5 +118,104 @@ async fn memory_never_goes_back() {
     done.store(true, Ordering::SeqCst);
     for reader in readers {
         reader.await.unwrap();
+    }
+}
+
+/// What is there must be a value that may be there, and a listing must agree.
+async fn check(store: &DirectoryStore, allowed: &power::Allowed, at: &str) {
+    let listed = store.list("", None, 1000).await.unwrap().entries;
+    for (key, values) in allowed {
+        let found = match read(store, key).await {
+            Ok((body, meta)) => {
+                assert!(listed.contains(&Entry { key: key.clone(), meta }), "{at}: {key} is not listed so");
+                Some(String::from_utf8(body.to_vec()).unwrap())
+            }
+            Err(StoreError::NotFound(_)) => None,
+            Err(error) => panic!("{at}: {key}: {error}"),
+        };
+        assert!(values.contains(&found), "{at}: {key} is {found:.30?}, not one of {values:.30?}");
+    }
+    let strange = listed.iter().find(|entry| !allowed.contains_key(&entry.key));
+    assert!(strange.is_none(), "{at}: {strange:?} is there");
+}
+
+/// Puts, replaces and deletes keys of its own, small and large, in one go and in parts.
+async fn work(store: DirectoryStore, disk: Arc<power::Recorder>, task: usize) {
+    let shared = |i: usize| format!("w/{i}/{task}");
+    for round in 0..3 {
+        let small = shared(round % 2);
+        let value = format!("small {task} {round}");
+        disk.begin(&small, Some(value.clone()));
+        let etag = store.put(&small, value.clone().into(), PutMode::Overwrite).await.unwrap();
+        disk.acknowledge(&small, Some(value));
+
+        let large = format!("d/{task}/{round}");
+        let value = format!("large {task} {round} ").repeat(50);
+        disk.begin(&large, Some(value.clone()));
+        store.put(&large, value.clone().into(), PutMode::Create).await.unwrap();
+        disk.acknowledge(&large, Some(value));
+
+        let value = format!("swapped {task} {round}");
+        disk.begin(&small, Some(value.clone()));
+        let etag = store.put(&small, value.clone().into(), PutMode::Update(etag)).await.unwrap();
+        disk.acknowledge(&small, Some(value));
+        if (task + round) % 2 == 0 {
+            disk.begin(&small, None);
+            store.delete_version(&small, &etag).await.unwrap();
+            disk.acknowledge(&small, None);
+            disk.begin(&large, None);
+            store.delete(&large).await.unwrap();
+            disk.acknowledge(&large, None);
+        }
+    }
+    let key = format!("m/{task}");
+    let id = store.create_multipart(&key).await.unwrap();
+    let parts = [&"abcdefgh".repeat(512), "end"];
+    let mut etags = Vec::new();
+    for (index, part) in parts.iter().enumerate() {
+        etags.push(store.put_part(&key, &id, index, (*part).to_owned().into()).await.unwrap());
+    }
+    disk.begin(&key, Some(parts.concat()));
+    store.complete_multipart(&key, &id, &etags).await.unwrap();
+    disk.acknowledge(&key, Some(parts.concat()));
+}
+
+/// The power fails after every single step, and now and then again while the store recovers.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn what_was_acknowledged_outlives_a_power_loss_at_any_point() {
+    let root = power::scratch();
+    let disk = power::Recorder::new(root.path());
+    let store = disk.store();
+    let tasks: Vec<_> = (0..4).map(|task| tokio::spawn(work(store.clone(), disk.clone(), task))).collect();
+    for task in tasks {
+        task.await.unwrap();
+    }
+    let cut = |from: usize| {
+        let disk = disk.clone();
+        async move {
+            for step in (from..=disk.steps()).step_by(2) {
+                for loss in power::Loss::after(step) {
+                    let at = format!("{loss:?} after step {step}");
+                    let (image, allowed) = disk.cut(step, loss);
+                    let found = image.directory();
+                    if step % 60 == from && matches!(loss, power::Loss::Everything) {
+                        let again = power::Recorder::new(found.path());
+                        drop(again.store());
+                        for (inner, loss) in
+                            (0..=again.steps()).flat_map(|i| power::Loss::after(i).map(|l| (i, l)))
+                        {
+                            let found = again.cut(inner, loss).0.directory();
+                            let at = format!("{at}, then {loss:?} after step {inner}");
+                            check(&power::reopen(found.path()), &allowed, &at).await;
+                        }
+                    }
+                    check(&power::reopen(found.path()), &allowed, &at).await;
+                }
+            }
+        }
+    };
+    let halves = [tokio::spawn(cut(0)), tokio::spawn(cut(1))];
+    for half in halves {
+        half.await.unwrap();
     }
 }
