@@ -96,7 +96,7 @@ impl ClusterAction {
     fn run(self) -> Result<ExitCode, Box<dyn Error>> {
         match self {
             Self::Up { name: Name { name }, berth } => {
-                packages::ensure()?;
+                packages::ensure_cluster(&[])?;
                 let tools = Tools::ensure()?;
                 let _guard = interrupt::remember(interrupt::Started::Cluster(name.clone()));
                 let cluster = if berth {

@@ -24,7 +24,7 @@ const APP: &str = "registry.team-a.svc.cluster.local/app:v1";
 /// Plays the demo; with `keep`, the cluster stays up at the end.
 pub fn run(keep: bool) -> Result<(), Box<dyn Error>> {
     let start = Instant::now();
-    packages::ensure()?;
+    packages::ensure_cluster(&[])?;
     let tools = Tools::ensure()?;
     let images = stage::build(&tools)?;
     println!("programs and images are built: {:.0} s", start.elapsed().as_secs_f32());

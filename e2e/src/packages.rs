@@ -1,13 +1,18 @@
-//! The programs that come with the machine: containerd, etcd, the network plugins. Looked for first;
-//! installed as Debian packages only when one is missing.
+//! The programs that come with the machine: containerd, etcd, the network plugins, clients, nginx. Looked for
+//! first; installed as Debian packages only when one is missing.
 
+use std::ffi::OsString;
 use std::path::Path;
 use std::process::Command;
 
 use crate::command::{self, CommandError};
+use crate::tools;
 
 /// A file that must exist (a bare name is looked for in PATH), and the package that brings it.
-const NEEDED: &[(&str, &str)] = &[
+pub type Needed = (&'static str, &'static str);
+
+/// What the cluster is made of.
+const CLUSTER: &[Needed] = &[
     ("containerd", "containerd"),
     ("ctr", "containerd"),
     ("runc", "runc"),
@@ -22,8 +27,15 @@ const NEEDED: &[(&str, &str)] = &[
     ("/etc/ssl/certs/ca-certificates.crt", "ca-certificates"),
 ];
 
-/// Packages whose installation would start a service that the cluster brings up by itself.
-const SERVICES: &[&str] = &["containerd", "etcd"];
+/// Clients of a registry, for the process tests.
+pub const CLIENTS: &[Needed] = &[("skopeo", "skopeo"), ("podman", "podman")];
+
+/// What the comparison with other servers takes.
+pub const BENCH: &[Needed] =
+    &[("nginx", "nginx"), ("wrk", "wrk"), ("taskset", "util-linux"), ("setpriv", "util-linux")];
+
+/// Packages whose installation would start a service, and the service: whoever needs it here starts its own.
+const SERVICES: &[Needed] = &[("containerd", "containerd"), ("etcd-server", "etcd"), ("nginx", "nginx")];
 
 /// Why the machine cannot run the cluster.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +43,12 @@ pub enum PackageError {
     /// Namespaces, mounts and cgroups need root.
     #[error("the cluster needs root: run it in a throw-away machine or container as root")]
     NotRoot,
+    /// apt-get needs root.
+    #[error("missing here: {missing}; run this once as root, or install them by hand")]
+    CannotInstall {
+        /// The packages, separated by spaces.
+        missing: String,
+    },
     /// Not a Debian: the programs must come from elsewhere.
     #[error("missing here: {missing}; without apt-get, please install them by hand")]
     NotDebian {
@@ -42,23 +60,32 @@ pub enum PackageError {
     Command(#[from] CommandError),
 }
 
-/// Makes sure that every program of the machine that the cluster needs is there.
-pub fn ensure() -> Result<(), PackageError> {
+/// Makes sure that a cluster can run here, and that these other programs are there.
+pub fn ensure_cluster(others: &[Needed]) -> Result<(), PackageError> {
     if !rustix::process::geteuid().is_root() {
         return Err(PackageError::NotRoot);
     }
+    ensure(&[CLUSTER, others].concat())
+}
+
+/// Makes sure that these programs are there; needs root only to install what is missing.
+pub fn ensure(needed: &[Needed]) -> Result<(), PackageError> {
     let mut missing: Vec<&str> =
-        NEEDED.iter().filter(|(file, _)| find(file).is_none()).map(|(_, package)| *package).collect();
+        needed.iter().filter(|(file, _)| find(file).is_none()).map(|(_, package)| *package).collect();
     missing.dedup();
     if missing.is_empty() {
         return Ok(());
+    }
+    if !rustix::process::geteuid().is_root() {
+        return Err(PackageError::CannotInstall { missing: missing.join(" ") });
     }
     if find("apt-get").is_none() {
         return Err(PackageError::NotDebian { missing: missing.join(" ") });
     }
     eprintln!("installing {}", missing.join(" "));
-    if Path::new("/run/systemd/system").exists() {
-        command::run(Command::new("systemctl").arg("mask").args(SERVICES))?;
+    let services = SERVICES.iter().filter(|(package, _)| missing.contains(package));
+    for (_, service) in services.filter(|_| Path::new("/run/systemd/system").exists()) {
+        command::run(Command::new("systemctl").args(["mask", service]))?;
     }
     command::run(Command::new("apt-get").args(["-qq", "update"]))?;
     command::run(
@@ -68,6 +95,11 @@ pub fn ensure() -> Result<(), PackageError> {
             .args(&missing),
     )?;
     Ok(())
+}
+
+/// The variables that tell the process tests where [`CLIENTS`] are, as [`tools::Tools::environment`] does for tools.
+pub fn environment() -> impl Iterator<Item = (String, OsString)> {
+    CLIENTS.iter().filter_map(|(name, _)| Some((tools::variable(name), find(name)?.into_os_string())))
 }
 
 /// The path of a program: as given if it names a folder, else from PATH or the system's own folders.

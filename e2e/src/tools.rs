@@ -80,9 +80,14 @@ pub struct Tools {
 impl Tools {
     /// Finds every program, building what is missing. The first time this takes many minutes.
     pub fn ensure() -> Result<Self, ToolError> {
+        Self::ensure_of(|_| true)
+    }
+
+    /// The same for the modules that `wanted` picks by their names.
+    pub fn ensure_of(wanted: impl Fn(&str) -> bool) -> Result<Self, ToolError> {
         let sources = own_folder().join("tools");
         let mut programs = BTreeMap::new();
-        for (module, names) in MODULES {
+        for (module, names) in MODULES.iter().filter(|(module, _)| wanted(module)) {
             let built = ensure_module(&sources.join(module), module)?;
             programs.extend(names.iter().map(|(name, file)| (*name, built.join(file))));
         }
@@ -101,10 +106,13 @@ impl Tools {
 
     /// The variables that tell the process tests where the programs are: `BERTH_TOOL_CRANE` and so on.
     pub fn environment(&self) -> impl Iterator<Item = (String, OsString)> {
-        self.iter().map(|(name, path)| {
-            (format!("BERTH_TOOL_{}", name.to_uppercase().replace('-', "_")), path.as_os_str().to_owned())
-        })
+        self.iter().map(|(name, path)| (variable(name), path.as_os_str().to_owned()))
     }
+}
+
+/// The variable that tells the process tests where a program is.
+pub(crate) fn variable(program: &str) -> String {
+    format!("BERTH_TOOL_{}", program.to_uppercase().replace('-', "_"))
 }
 
 /// The folder for everything that this crate keeps between runs.

@@ -62,13 +62,15 @@ fn without_cluster(phases: &mut Phases) -> Result<(), Box<dyn Error>> {
     phases.time("dependencies", dependencies)?;
     let tools = programs(phases)?;
     phases.time("tests", || {
-        check(cargo().args(["test", "--locked", "--workspace", "--no-fail-fast"]).envs(tools.environment()))
+        let mut tests = cargo();
+        tests.args(["test", "--locked", "--workspace", "--no-fail-fast"]);
+        check(tests.envs(tools.environment()).envs(packages::environment()))
     })
 }
 
 fn programs(phases: &mut Phases) -> Result<Tools, Box<dyn Error>> {
     phases.time("programs", || {
-        packages::ensure()?;
+        packages::ensure_cluster(packages::CLIENTS)?;
         Ok(Tools::ensure()?)
     })
 }

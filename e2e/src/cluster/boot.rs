@@ -33,7 +33,7 @@ impl Cluster {
         images: &[Recipe],
         lifetime: Lifetime,
     ) -> Result<Self, ClusterError> {
-        packages::ensure()?;
+        packages::ensure_cluster(&[])?;
         let start = Instant::now();
         let booting = State::lock()?;
         teardown::end_stale()?;

@@ -12,14 +12,7 @@ use crate::support::authority::{Authority, write};
 use crate::support::content::Manifest;
 use crate::support::http::{Target, ensure};
 use crate::support::process::eventually;
-use crate::support::server::{Options, Server};
-
-/// The server, asked over TLS with a new connection for each request.
-fn target(authority: &Authority, server: &Server) -> Target {
-    let client = authority.client().tls_info(true).pool_max_idle_per_host(0);
-    let client = client.build().expect("a TLS client can be built");
-    Target::with_client(&format!("https://{}", server.address), client)
-}
+use crate::support::server::Options;
 
 /// Waits until new connections are shown this certificate; every request on the way must succeed.
 async fn shows(target: &Target, certificate: &[u8]) {
@@ -38,24 +31,13 @@ fn options(directory: &Path) -> Options {
         .flag("--tls-key", directory.join("tls.key"))
 }
 
-/// `start` waits for readiness over plain HTTP; here the client knows TLS.
-async fn start(options: &Options, authority: &Authority) -> (Server, Target) {
-    let server = options.start_unready().await;
-    let target = target(authority, &server);
-    eventually("the server becomes ready", || async {
-        target.get("/readyz").await.is_ok_and(|reply| reply.status == 200)
-    })
-    .await;
-    (server, target)
-}
-
 /// R-OPS-3: files written in place; an image that is pushed across the exchange arrives.
 #[tokio::test]
 async fn a_certificate_is_exchanged_in_place() -> Test {
     let (files, authority) = (TempDir::new().expect("a directory can be made"), Authority::new());
     let (certificate, key, first) = authority.leaf();
     write(files.path(), &certificate, &key);
-    let (_server, target) = start(&options(files.path()), &authority).await;
+    let (_server, target) = authority.start(&options(files.path())).await;
     shows(&target, &first).await;
     let (repo, image) = (target.fresh(), Manifest::image());
     repo.push_blobs_of(&image).await?;
@@ -84,7 +66,7 @@ async fn a_certificate_is_exchanged_by_a_link() -> Test {
     for file in ["tls.crt", "tls.key"] {
         symlink(Path::new("..data").join(file), root.join(file)).expect("a link can be made");
     }
-    let (_server, target) = start(&options(root), &authority).await;
+    let (_server, target) = authority.start(&options(root)).await;
     shows(&target, &first).await;
     for name in ["..2", "..3"] {
         shows(&target, &generation(name)).await;
@@ -98,7 +80,7 @@ async fn a_broken_certificate_changes_nothing() -> Test {
     let (files, authority) = (TempDir::new().expect("a directory can be made"), Authority::new());
     let (certificate, key, first) = authority.leaf();
     write(files.path(), &certificate, &key);
-    let (mut server, target) = start(&options(files.path()), &authority).await;
+    let (mut server, target) = authority.start(&options(files.path())).await;
     write(files.path(), "not a certificate", &key);
     let path = files.path().join("tls.crt").display().to_string();
     let complaint = server.process.wait_for_line(|line| {
@@ -123,7 +105,7 @@ async fn versions_of_tls_and_http() -> Test {
     let (files, authority) = (TempDir::new().expect("a directory can be made"), Authority::new());
     let (certificate, key, _) = authority.leaf();
     write(files.path(), &certificate, &key);
-    let (server, _) = start(&options(files.path()), &authority).await;
+    let (server, _) = authority.start(&options(files.path())).await;
     let base = format!("https://{}", server.address);
     let builder = || authority.client();
     for client in [

@@ -4,12 +4,15 @@ use std::path::Path;
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 
-use super::http::client_builder;
+use super::http::{Target, client_builder};
+use super::process::eventually;
+use super::server::{Options, Server};
 
 /// An authority of one's own.
 pub(crate) struct Authority {
     issuer: Issuer<'static, KeyPair>,
-    pem: String,
+    /// Its certificate, PEM.
+    pub(crate) pem: String,
 }
 
 impl Authority {
@@ -35,6 +38,24 @@ impl Authority {
         let authority =
             reqwest::Certificate::from_pem(self.pem.as_bytes()).expect("the PEM is a certificate");
         client_builder().tls_certs_only([authority])
+    }
+
+    /// A server, asked over TLS with a new connection for each request.
+    pub(crate) fn target(&self, server: &Server) -> Target {
+        let client = self.client().tls_info(true).pool_max_idle_per_host(0);
+        let client = client.build().expect("a TLS client can be built");
+        Target::with_client(&format!("https://{}", server.address), client)
+    }
+
+    /// Starts a server and waits until it is ready, as [`Options::start`] does without TLS.
+    pub(crate) async fn start(&self, options: &Options) -> (Server, Target) {
+        let server = options.start_unready().await;
+        let target = self.target(&server);
+        eventually("the server becomes ready", || async {
+            target.get("/readyz").await.is_ok_and(|reply| reply.status == 200)
+        })
+        .await;
+        (server, target)
     }
 }
 
