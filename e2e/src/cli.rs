@@ -9,7 +9,7 @@ use clap::{Parser, Subcommand};
 use crate::cluster::{self, Cluster, Lifetime, State};
 use crate::image;
 use crate::tools::Tools;
-use crate::{demo, fixtures, interrupt, packages, release, stage, verify};
+use crate::{bench, demo, fixtures, interrupt, packages, release, stage, verify};
 
 /// Berth on a real cluster: the demo, all checks, and a cluster to look around in.
 #[derive(Debug, Parser)]
@@ -29,6 +29,8 @@ enum Action {
     },
     /// Run every check that a change must pass: style, licences, tests, and the tests on a cluster.
     Verify(verify::Scope),
+    /// Compare Berth with other servers on this machine, and print the figures as a Markdown table.
+    BenchPeers(bench::Scope),
     /// Pack the registry and operator images of this version, as OCI layouts and tars.
     Images {
         /// The folder to write to.
@@ -81,6 +83,7 @@ impl Cli {
             Action::Verify(scope) => {
                 return Ok(if verify::run(&scope)? { ExitCode::SUCCESS } else { ExitCode::FAILURE });
             }
+            Action::BenchPeers(scope) => bench::run(scope)?,
             Action::Images { out } => {
                 for image in image::pack_all(&image::release(&release::build()?)?, &out)? {
                     println!("{} {}", image.digest, image.name);

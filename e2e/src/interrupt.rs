@@ -1,5 +1,7 @@
 //! Ctrl-C and SIGTERM: what this process started ends before it does.
 
+use std::fs;
+use std::path::PathBuf;
 use std::process::exit;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -16,6 +18,8 @@ pub enum Started {
     Group(u32),
     /// The cluster of that name.
     Cluster(String),
+    /// A folder.
+    Folder(PathBuf),
 }
 
 /// Keeps something on the list while it lives.
@@ -39,6 +43,7 @@ pub fn install() -> Result<(), ctrlc::Error> {
                         eprintln!("{error}");
                     }
                 }
+                Started::Folder(folder) => drop(fs::remove_dir_all(folder)),
             }
         }
         exit(130);

@@ -2,8 +2,9 @@
 //!
 //! The flow: [`packages`] and [`tools`] provide the programs, [`image`] packs them into container
 //! images, [`cluster`] boots a node that runs those images, and [`verify`] and [`demo`] use it;
-//! [`fixtures`] is what the acceptance tests in `tests/` share.
+//! [`fixtures`] is what the acceptance tests in `tests/` share. [`bench`] needs no cluster.
 
+pub mod bench;
 pub mod chart;
 pub mod cli;
 pub mod cluster;

@@ -8,6 +8,10 @@ use serde_json::Value;
 
 use crate::command::{self, CommandError};
 
+/// The packages, and the binary of the same name that each brings.
+const REGISTRY: &str = "berth-registry";
+const OPERATOR: &str = "berth-operator";
+
 /// Why there are no binaries.
 #[derive(Debug, thiserror::Error)]
 pub enum ReleaseError {
@@ -52,20 +56,30 @@ pub fn cargo() -> Command {
 
 /// Builds both binaries with the release profile.
 pub fn build() -> Result<Binaries, ReleaseError> {
+    let messages = build_packages(&[REGISTRY, OPERATOR])?;
+    Ok(Binaries { registry: executable(&messages, REGISTRY)?, operator: executable(&messages, OPERATOR)? })
+}
+
+/// Builds the server alone.
+pub fn build_registry() -> Result<PathBuf, ReleaseError> {
+    executable(&build_packages(&[REGISTRY])?, REGISTRY)
+}
+
+/// Returns what cargo said, a JSON object a line.
+fn build_packages(packages: &[&str]) -> Result<String, CommandError> {
     let mut cargo = cargo();
-    cargo
-        .args(["build", "--release", "--locked", "--bins", "-p", "berth-registry", "-p", "berth-operator"])
-        .args(["--message-format", "json-render-diagnostics"])
-        // Cargo's progress is for the person who waits; its list of files is for us.
-        .stderr(Stdio::inherit());
-    let messages = command::run(&mut cargo)?;
-    let find = |name: &'static str| {
-        messages
-            .lines()
-            .filter_map(|line| serde_json::from_str::<Value>(line).ok())
-            .filter(|message| message["target"]["name"] == name)
-            .find_map(|message| message["executable"].as_str().map(PathBuf::from))
-            .ok_or(ReleaseError::NotBuilt(name))
-    };
-    Ok(Binaries { registry: find("berth-registry")?, operator: find("berth-operator")? })
+    cargo.args(["build", "--release", "--locked", "--bins"]);
+    cargo.args(packages.iter().flat_map(|package| ["--package", package]));
+    // Cargo's progress is for the person who waits; its list of files is for us.
+    cargo.args(["--message-format", "json-render-diagnostics"]).stderr(Stdio::inherit());
+    command::run(&mut cargo)
+}
+
+fn executable(messages: &str, name: &'static str) -> Result<PathBuf, ReleaseError> {
+    messages
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .filter(|message| message["target"]["name"] == name)
+        .find_map(|message| message["executable"].as_str().map(PathBuf::from))
+        .ok_or(ReleaseError::NotBuilt(name))
 }

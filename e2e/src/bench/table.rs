@@ -1,0 +1,147 @@
+//! What was measured, as a Markdown table: medians with the least and the most of the samples, and how Berth
+//! compares.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use super::peers::{ALL, Peer};
+
+/// Rows in the order in which they were first added.
+#[derive(Debug, Default)]
+pub(super) struct Table {
+    rows: Vec<Row>,
+}
+
+#[derive(Debug)]
+struct Row {
+    what: String,
+    unit: &'static str,
+    samples: BTreeMap<Peer, Vec<f64>>,
+}
+
+/// One figure of one sample.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Reading {
+    /// The row.
+    pub(super) what: String,
+    /// Its unit.
+    pub(super) unit: &'static str,
+    pub(super) value: f64,
+}
+
+impl Table {
+    /// Adds a figure to its row.
+    pub(super) fn add(&mut self, peer: Peer, reading: Reading) {
+        let Reading { what, unit, value } = reading;
+        let known = self.rows.iter().position(|row| row.what == what && row.unit == unit);
+        let at = known.unwrap_or_else(|| {
+            self.rows.push(Row { what, unit, samples: BTreeMap::new() });
+            self.rows.len() - 1
+        });
+        self.rows[at].samples.entry(peer).or_default().push(value);
+    }
+
+    /// The whole table.
+    pub(super) fn markdown(&self) -> String {
+        let mut text = "| | |".to_owned();
+        for peer in ALL {
+            let _ = write!(text, " {} |", peer.name());
+        }
+        text += " Berth ÷ distribution | Berth ÷ nginx |\n|---|---|--:|--:|--:|--:|--:|\n";
+        let mut before = "";
+        for row in &self.rows {
+            // A row that only has another unit does not say its name again.
+            let what = if row.what == before { "" } else { row.what.as_str() };
+            before = &row.what;
+            let _ = write!(text, "| {what} | {} |", row.unit);
+            for peer in ALL {
+                let _ =
+                    write!(text, " {} |", row.samples.get(peer).map_or_else(String::new, |it| spread(it)));
+            }
+            for peer in [Peer::Distribution, Peer::Nginx] {
+                let _ =
+                    write!(text, " {} |", row.ratio(peer).map_or_else(String::new, |it| format!("{it:.2}")));
+            }
+            text.push('\n');
+        }
+        text
+    }
+}
+
+impl Row {
+    fn ratio(&self, other: Peer) -> Option<f64> {
+        let (berth, other) = (median(self.samples.get(&Peer::Berth)?)?, median(self.samples.get(&other)?)?);
+        (other > 0.0).then(|| berth / other)
+    }
+}
+
+/// `MEDIAN (LEAST–MOST)`
+fn spread(samples: &[f64]) -> String {
+    let least = samples.iter().copied().fold(f64::INFINITY, f64::min);
+    let most = samples.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let middle = median(samples).map_or_else(String::new, number);
+    format!("{middle} ({}–{})", number(least), number(most))
+}
+
+fn median(samples: &[f64]) -> Option<f64> {
+    let mut sorted = samples.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let (lower, upper) = (sorted.get((sorted.len().checked_sub(1)?) / 2)?, sorted.get(sorted.len() / 2)?);
+    Some(f64::midpoint(*lower, *upper))
+}
+
+/// Three figures, which is more than the machine's noise deserves, and commas between thousands.
+fn number(value: f64) -> String {
+    let decimals = match value.abs() {
+        value if value >= 99.95 => 0,
+        value if value >= 9.995 => 1,
+        value if value >= 0.9995 || value == 0.0 => 2,
+        value if value >= 0.09995 => 3,
+        _ => 4,
+    };
+    let text = format!("{value:.decimals$}");
+    let whole = text.split('.').next().unwrap_or(&text);
+    let mut grouped = String::new();
+    for (position, digit) in whole.chars().enumerate() {
+        if position > 0 && (whole.len() - position).is_multiple_of(3) {
+            grouped.push(',');
+        }
+        grouped.push(digit);
+    }
+    grouped + &text[whole.len()..]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_has_medians_spreads_and_ratios() {
+        let mut table = Table::default();
+        for (peer, value) in [
+            (Peer::Berth, 60_000.0),
+            (Peer::Berth, 61_234.0),
+            (Peer::Berth, 80_000.0),
+            (Peer::Nginx, 120_000.0),
+        ] {
+            table.add(peer, Reading { what: "GET".into(), unit: "requests/s", value });
+        }
+        table.add(Peer::Berth, Reading { what: "GET".into(), unit: "µs CPU each", value: 12.34 });
+        let text = table.markdown();
+        let rows: Vec<&str> = text.lines().skip(2).collect();
+        let first = "| GET | requests/s | 61,234 (60,000–80,000) |  | 120,000 (120,000–120,000) |  | 0.51 |";
+        assert_eq!(rows, [first, "|  | µs CPU each | 12.3 (12.3–12.3) |  |  |  |  |"]);
+    }
+
+    #[test]
+    fn numbers_have_three_figures() {
+        let written = [1_234_567.8, 123.4, 12.34, 1.234, 0.1234, 0.0123, 0.0].map(number);
+        assert_eq!(written, ["1,234,568", "123", "12.3", "1.23", "0.123", "0.0123", "0.00"]);
+    }
+
+    #[test]
+    fn the_median_of_an_even_number_is_between_the_middle_two() {
+        assert_eq!(median(&[4.0, 1.0, 3.0, 2.0]), Some(2.5));
+        assert_eq!(median(&[]), None);
+    }
+}
