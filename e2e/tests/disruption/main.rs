@@ -6,13 +6,12 @@
 #[path = "../support/mod.rs"]
 mod support;
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use berth_e2e::chart::{self, OPERATOR_NAMESPACE};
 use berth_e2e::cluster::Cluster;
 use berth_e2e::ensure;
-use berth_e2e::fixtures::{Audit, Failure, Form, Outcome, Team, kill_pod_process, pod, story};
+use berth_e2e::fixtures::{Audit, Failure, Guarded, Outcome, Team, kill_pod_process, pod, story};
 use serde_json::json;
 use support::http::Site;
 use support::load::Load;
@@ -30,7 +29,7 @@ fn the_other_replica_takes_over_when_the_leader_dies() -> Outcome {
         let operators = Operators::of(story.cluster())?;
         team.registry("before", json!({"storage": {"memory": {}}}))?;
         operators.both_ready()?;
-        let versions = versions(&team, "before")?;
+        let versions = team.children("before")?;
         let audit = Audit::from_now(story.cluster())?;
         let leader = operators.leader()?;
         operators.kill(&leader)?;
@@ -41,7 +40,7 @@ fn the_other_replica_takes_over_when_the_leader_dies() -> Outcome {
         })?;
         team.registry("after", json!({"storage": {"memory": {}}}))?;
         operators.both_ready()?;
-        let now = self::versions(&team, "before")?;
+        let now = team.children("before")?;
         ensure!(versions == now, "the new leader wrote what was right:\n{versions:?}\n{now:?}");
         let creations = audit
             .writes("berth-system:berth-operator", "led")?
@@ -63,12 +62,7 @@ fn without_any_operator_the_data_path_works_and_admission_fails_closed() -> Outc
         let free = story.team("led")?;
         let operators = Operators::of(story.cluster())?;
         operators.both_ready()?;
-        let registry = team.registry("registry", json!({"storage": {"memory": {}}}))?;
-        let key = team.signing_key("release")?;
-        let web = team.push(&registry, "app/web:v1", "web, before")?;
-        team.sign(&key, &web.pinned, Form::Bundle)?;
-        team.pull_secret()?;
-        team.require_signatures("signed", &registry.image("**"), &[&key])?;
+        let Guarded { registry, web } = team.guarded()?;
         let bare = team.push(&registry, "app/bare:v1", "bare, before")?;
         team.until("the policy to be enforced", || {
             let words = team.refused(&pod("bare", &bare.tagged))?;
@@ -114,14 +108,9 @@ fn an_upgrade_of_the_chart_disturbs_nothing() -> Outcome {
     story(|story| {
         let team = story.team("upgraded")?;
         let operators = Operators::of(story.cluster())?;
-        let registry = team.registry("registry", json!({"storage": {"memory": {}}}))?;
-        let key = team.signing_key("release")?;
-        let web = team.push(&registry, "app/web:v1", "web, upgraded")?;
-        team.sign(&key, &web.pinned, Form::Bundle)?;
-        team.pull_secret()?;
-        team.require_signatures("signed", &registry.image("**"), &[&key])?;
+        let Guarded { registry, web } = team.guarded()?;
         team.until("a signed image to be admitted", || Ok(team.apply(&pod("web", &web.tagged))?))?;
-        let before = (versions(&team, "registry")?, operators.names()?);
+        let before = (team.children("registry")?, operators.names()?);
 
         let site = Site::of(&team, &registry)?;
         let load = Load::start(&site);
@@ -134,7 +123,7 @@ fn an_upgrade_of_the_chart_disturbs_nothing() -> Outcome {
             // Admission never pauses: some replica always answers.
             team.apply(&pod(level, &web.tagged))?;
         }
-        let after = (versions(&team, "registry")?, operators.names()?);
+        let after = (team.children("registry")?, operators.names()?);
         ensure!(
             before.0 == after.0,
             "the upgrade wrote the Registry's children:\n{:?}\n{:?}",
@@ -210,23 +199,4 @@ impl Drop for Cordon<'_> {
             eprintln!("{error}");
         }
     }
-}
-
-/// Resource versions of what the operator made for a Registry.
-fn versions(team: &Team<'_>, registry: &str) -> Result<BTreeMap<String, String>, Failure> {
-    let kinds = "services,secrets,configmaps,serviceaccounts,networkpolicies";
-    let mut children = team.list(kinds, &format!("berth.dev/registry={registry}"))?;
-    // Its own status changes with its Pods; its generation only when someone writes its spec.
-    for mut deployment in team.list("deployments", &format!("berth.dev/registry={registry}"))? {
-        deployment["metadata"]["resourceVersion"] = json!(deployment["metadata"]["generation"].to_string());
-        children.push(deployment);
-    }
-    let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
-    Ok(children
-        .iter()
-        .map(|child| {
-            let name = format!("{}/{}", text(&child["kind"]), text(&child["metadata"]["name"]));
-            (name, text(&child["metadata"]["resourceVersion"]))
-        })
-        .collect())
 }
