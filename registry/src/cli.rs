@@ -1,5 +1,6 @@
-//! The command line: `serve`, `prune`, `replicate`. Every flag of `serve` is also a `BERTH_…` variable and a key of the
-//! file; errors go to stderr with what to do, and the exit code is 1 (2 for a malformed command line).
+//! The command line: `serve`, thin clients of a running server (`prune`, `gc`), `replicate`. Every flag of `serve` is
+//! also a `BERTH_…` variable and a key of the file; errors go to stderr with what to do, and the exit code is 1 (2 for a
+//! malformed command line).
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -27,6 +28,8 @@ enum Command {
     Serve(Serve),
     /// Ask a running registry to apply its lifecycle rules, and print what it removes.
     Prune(Job),
+    /// Ask a running registry to give back what nothing refers to any more, and print what it does.
+    Gc(Job),
     /// Bring images from one registry to another, once.
     Replicate(Replicate),
 }
@@ -120,6 +123,7 @@ pub fn run() -> ExitCode {
             runtime.block_on(crate::replicate::replicate(&flags.config)).map_err(Into::into)
         }
         Command::Prune(flags) => runtime.block_on(start("prune", flags)),
+        Command::Gc(flags) => runtime.block_on(start("gc", flags)),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

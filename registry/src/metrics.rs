@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use berth_registry_core::job::GcSummary;
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
@@ -46,6 +47,9 @@ pub struct Metrics {
     certificate: Gauge<i64, AtomicI64>,
     logins_refused: Counter,
     pruned: Counter,
+    collected: Family<OutcomeLabels, Counter>,
+    bytes_freed: Counter,
+    last_collection: Gauge<i64, AtomicI64>,
     events: Family<OutcomeLabels, Counter>,
 }
 
@@ -66,6 +70,9 @@ impl Default for Metrics {
             certificate: Gauge::default(),
             logins_refused: Counter::default(),
             pruned: Counter::default(),
+            collected: Family::default(),
+            bytes_freed: Counter::default(),
+            last_collection: Gauge::default(),
             events: Family::default(),
         };
         metrics.registered()
@@ -99,6 +106,23 @@ impl Metrics {
         );
         registry.register("logins_refused", "Requests with wrong credentials", self.logins_refused.clone());
         registry.register("pruned_images", "Images removed by lifecycle rules", self.pruned.clone());
+        registry.register(
+            "collected",
+            "Links and blobs that the collector looked at, by outcome",
+            self.collected.clone(),
+        );
+        registry.register_with_unit(
+            "collector_freed",
+            "Bytes of blobs that the collector deleted",
+            Unit::Bytes,
+            self.bytes_freed.clone(),
+        );
+        registry.register_with_unit(
+            "collector_last_run_timestamp",
+            "When the collector last came to the end of its work, since 1970; 0 if not yet in this process",
+            Unit::Seconds,
+            self.last_collection.clone(),
+        );
         registry.register("events", "Events sent to the operator, by outcome", self.events.clone());
         self
     }
@@ -136,6 +160,24 @@ impl Metrics {
     /// A lifecycle rule removed an image.
     pub fn pruned(&self) {
         self.pruned.inc();
+    }
+
+    /// The collector ran.
+    pub fn collected(&self, summary: &GcSummary) {
+        let outcomes = [
+            ("condemned", summary.condemned),
+            ("spared", summary.spared),
+            ("dead", summary.dead),
+            ("purged", summary.purged),
+            ("failed", summary.failed),
+        ];
+        for (outcome, count) in outcomes {
+            self.collected.get_or_create(&OutcomeLabels { outcome }).inc_by(count);
+        }
+        self.bytes_freed.inc_by(summary.bytes_freed);
+        if summary.complete {
+            self.last_collection.set(summary.finished.as_second());
+        }
     }
 
     /// An event was delivered, or given up.

@@ -18,7 +18,7 @@ use crate::{
     engine::EngineOptions,
     events::Events,
     http::App,
-    jobs::{Job, Jobs, prune::Prune},
+    jobs::{Job, Jobs, gc::Gc, prune::Prune},
     log::Log,
     metrics::Metrics,
     outbound::OutboundError,
@@ -85,7 +85,10 @@ pub async fn run(settings: Settings, log: Log) -> Result<(), ServeError> {
     let app = Arc::new(App {
         readiness: Readiness::new(metrics.clone()),
         auth: Authenticator { anonymous: settings.anonymous, users, tokens },
-        jobs: Jobs { prune: Job::new(Prune::new(settings.lifecycle, events.clone(), metrics.clone())) },
+        jobs: Jobs {
+            prune: Job::new(Prune::new(settings.lifecycle, events.clone(), metrics.clone())),
+            gc: Job::new(Gc::new(metrics.clone())),
+        },
         events,
         metrics,
         log,

@@ -66,6 +66,116 @@ pub struct PruneSummary {
     pub failed: u64,
 }
 
+/// One line of the answer to a collection, as JSON lines. What "would be" holds of a dry run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", tag = "kind")]
+pub enum GcLine {
+    /// A repository does not hold a blob any more.
+    #[serde(rename_all = "camelCase")]
+    Unlinked {
+        /// The repository.
+        repository: RepositoryName,
+        /// The blob.
+        digest: Digest,
+        /// Why, for people.
+        reason: String,
+    },
+    /// No repository holds a blob any more: its bytes go when the undelete window ends.
+    #[serde(rename_all = "camelCase")]
+    Dead {
+        /// The blob.
+        digest: Digest,
+        /// Its size.
+        bytes: u64,
+        /// When the window ends.
+        until: Timestamp,
+        /// Why, for people.
+        reason: String,
+    },
+    /// The bytes of a dead blob were deleted.
+    #[serde(rename_all = "camelCase")]
+    Purged {
+        /// The blob.
+        digest: Digest,
+        /// Its size; 0 if no record says it.
+        bytes: u64,
+        /// Why, for people.
+        reason: String,
+    },
+    /// The record of a manifest that was deleted was dropped: it cannot be undeleted any more.
+    #[serde(rename_all = "camelCase")]
+    Forgotten {
+        /// Its repository.
+        repository: RepositoryName,
+        /// The manifest.
+        digest: Digest,
+        /// Why, for people.
+        reason: String,
+    },
+    /// A manifest was withdrawn whose push never ended.
+    #[serde(rename_all = "camelCase")]
+    Abandoned {
+        /// Its repository.
+        repository: RepositoryName,
+        /// The manifest.
+        digest: Digest,
+        /// Why, for people.
+        reason: String,
+    },
+    /// An upload was removed that nobody went on with, or that ended long ago.
+    #[serde(rename_all = "camelCase")]
+    Session {
+        /// Its repository.
+        repository: RepositoryName,
+        /// Its record's name.
+        upload: String,
+        /// Why, for people.
+        reason: String,
+    },
+    /// Something could not be done; the next run tries again.
+    #[serde(rename_all = "camelCase")]
+    Failed {
+        /// What: a digest, or the name of a record.
+        subject: String,
+        /// Why not.
+        message: String,
+    },
+    /// The last line.
+    Summary(GcSummary),
+}
+
+/// What a collection did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GcSummary {
+    /// Whether nothing was really done.
+    pub dry_run: bool,
+    /// Whether it came to the end of its work.
+    pub complete: bool,
+    /// When it began.
+    pub started: Timestamp,
+    /// When it ended.
+    pub finished: Timestamp,
+    /// Links and blobs looked at.
+    pub examined: u64,
+    /// Links and blobs that were suspected of being unneeded.
+    pub condemned: u64,
+    /// Links and blobs that turned out to be needed, or are too young to tell.
+    pub spared: u64,
+    /// Blobs that no repository holds any more.
+    pub dead: u64,
+    /// Blobs whose bytes were deleted.
+    pub purged: u64,
+    /// Their bytes.
+    pub bytes_freed: u64,
+    /// Uploads removed.
+    pub sessions: u64,
+    /// What could not be done.
+    pub failed: u64,
+    /// Requests made to the store.
+    pub requests: u64,
+}
+
 /// What one replication pass did.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

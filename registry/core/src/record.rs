@@ -170,6 +170,8 @@ pub enum Progress {
     Open(Received),
     /// The client gave it up.
     Cancelled,
+    /// Nobody went on with it: the collector removes what is there.
+    Abandoned(Received),
     /// All bytes are there and become, or have become, this blob. Kept for a client whose answer was lost: the last
     /// step can be repeated from here.
     Finished {
@@ -251,6 +253,9 @@ pub enum Trash {
         repository: RepositoryName,
         /// Which.
         digest: Digest,
+        /// When it died: what dies again later is another matter. None if it was never visible.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        died: Option<Timestamp>,
     },
 }
 

@@ -3,21 +3,20 @@
 use berth_registry_core::{
     Digest, RepositoryName, key,
     protocol::{CollectLink, Collected, Mount, Mounted},
-    record::{Blob, Candidate, Link, ManifestRecord, Trash},
+    record::{Blob, Candidate, Link, Trash},
 };
-use futures::{StreamExt as _, TryStreamExt as _};
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 use jiff::Timestamp;
 use ulid::Ulid;
 
-use super::{
-    BlobReader, BlobStat, ByteRange, Engine, EngineError,
-    drive::Place,
-    gather::{gather, work},
-};
+use super::{BlobReader, BlobStat, ByteRange, Engine, EngineError, drive::Place};
 use crate::store::{Entry, GetOptions, ListPage, Object, PutMode, StoreError};
 
 /// Keys that one listing request asks for.
 pub(super) const PAGE: usize = 1000;
+
+/// Links that are read at once: most often the first one decides.
+const LOOKS: usize = 8;
 
 impl ByteRange {
     fn within(self, size: u64) -> Option<std::ops::Range<u64>> {
@@ -131,36 +130,25 @@ impl Engine {
         }
     }
 
-    /// A manifest of the repository, pending ones included, that holds on to a blob.
-    pub(super) async fn find_reference(
-        &self,
-        repository: &RepositoryName,
-        blob: &Digest,
-    ) -> Result<Option<Digest>, EngineError> {
-        let entries = self.list_all(&key::manifests(repository)).await?;
-        for some in entries.chunks(PAGE) {
-            let reads = some.iter().map(|entry| work(self.manifest_at(&entry.key))).collect();
-            let needs = |record: &ManifestRecord| record.state.is_reference() && record.blobs.contains(blob);
-            let found =
-                gather(reads).await?.into_iter().find(|(_, record, _)| record.as_ref().is_some_and(needs));
-            if let Some((Some(digest), ..)) = found {
-                return Ok(Some(digest));
-            }
-        }
-        Ok(None)
-    }
-
-    /// Whether a repository holds a blob, or begins to. One listing, then the links one after the other.
+    /// Whether a repository holds a blob, or begins to. One listing, then the links, until one is found that stands.
     pub(super) async fn is_linked(&self, blob: &Digest) -> Result<bool, EngineError> {
-        let entries = self.list_all(&key::links(blob)).await?;
-        for some in entries.chunks(PAGE) {
-            let reads = some.iter().map(|entry| work(self.read_record::<Link>(&entry.key))).collect();
-            let links = gather(reads).await?;
-            if links.into_iter().flatten().any(|(link, _)| link.state.is_reference()) {
-                return Ok(true);
+        let prefix = key::links(blob);
+        let mut after: Option<String> = None;
+        loop {
+            let page = self.store().list(&prefix, after.as_deref(), PAGE).await?;
+            after = page.entries.last().map(|entry| entry.key.clone());
+            let mut links = stream::iter(page.entries)
+                .map(|entry| async move { self.read_record::<Link>(&entry.key).await })
+                .buffer_unordered(LOOKS);
+            while let Some(link) = links.try_next().await? {
+                if link.is_some_and(|(link, _)| link.state.is_reference()) {
+                    return Ok(true);
+                }
+            }
+            if !page.more || after.is_none() {
+                return Ok(false);
             }
         }
-        Ok(false)
     }
 
     /// Puts on record what may be deleted at `due`.

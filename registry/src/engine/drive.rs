@@ -24,8 +24,8 @@ const MAX_STEPS: usize = 200;
 /// Which records a machine works on.
 #[derive(Debug)]
 pub(super) struct Place<'a> {
-    /// The repository that is written to.
-    pub repository: &'a RepositoryName,
+    /// The repository that is written to; none if the machine only works on the blob's record.
+    pub repository: Option<&'a RepositoryName>,
     /// The blob or manifest.
     pub digest: &'a Digest,
     /// The repository that is mounted from.
@@ -36,7 +36,18 @@ pub(super) struct Place<'a> {
 
 impl<'a> Place<'a> {
     pub(super) fn new(repository: &'a RepositoryName, digest: &'a Digest) -> Self {
-        Self { repository, digest, source: None, references: None }
+        Self { repository: Some(repository), ..Self::blob(digest) }
+    }
+
+    pub(super) fn blob(digest: &'a Digest) -> Self {
+        Self { repository: None, digest, source: None, references: None }
+    }
+
+    fn repository(&self) -> Result<&'a RepositoryName, EngineError> {
+        self.repository.ok_or_else(|| EngineError::Damaged {
+            key: self.digest.to_string(),
+            message: "the protocol asked for a repository, which this operation does not have".to_owned(),
+        })
     }
 
     fn key(&self, slot: Slot) -> Result<(String, Kind), EngineError> {
@@ -45,17 +56,17 @@ impl<'a> Place<'a> {
             message: format!("the protocol asked for {slot:?}, which this operation does not have"),
         };
         Ok(match slot {
-            Slot::Link => (key::link(self.digest, self.repository), Kind::Link),
+            Slot::Link => (key::link(self.digest, self.repository()?), Kind::Link),
             Slot::Source => (key::link(self.digest, self.source.ok_or_else(impossible)?), Kind::Link),
             Slot::Blob => (key::blob(self.digest), Kind::Blob),
-            Slot::Manifest => (key::manifest(self.repository, self.digest), Kind::Manifest),
+            Slot::Manifest => (key::manifest(self.repository()?, self.digest), Kind::Manifest),
             Slot::Reference(index) => {
                 let record = self.references.ok_or_else(impossible)?;
                 if let Some(blob) = record.blobs.get(index) {
-                    (key::link(blob, self.repository), Kind::Link)
+                    (key::link(blob, self.repository()?), Kind::Link)
                 } else {
                     let child = record.manifests.get(index - record.blobs.len()).ok_or_else(impossible)?;
-                    (key::manifest(self.repository, child), Kind::Manifest)
+                    (key::manifest(self.repository()?, child), Kind::Manifest)
                 }
             }
         })
@@ -113,11 +124,33 @@ impl Engine {
         P::Outcome: Send,
     {
         let mut observed = Vec::new();
+        loop {
+            if let Some(outcome) = self.advance(&mut machine, place, observed).await? {
+                return Ok(outcome);
+            }
+            observed =
+                vec![Observed::Referenced(self.find_reference(place.repository()?, place.digest).await?)];
+        }
+    }
+
+    /// Runs a machine to its end, or until it looks for a reference: then `None`, and the caller brings the answer as
+    /// `observed`, so that one look can answer many machines.
+    pub(super) async fn advance<P>(
+        &self,
+        machine: &mut P,
+        place: &Place<'_>,
+        mut observed: Vec<Observed>,
+    ) -> Result<Option<P::Outcome>, EngineError>
+    where
+        P: Protocol + Send,
+        P::Outcome: Send,
+    {
         // What was read back after a lost write: it answers the read that usually comes next.
         let mut fresh: Vec<(Slot, Observed)> = Vec::new();
         for round in 0..MAX_STEPS {
             let actions = match machine.next(std::mem::take(&mut observed)) {
-                Step::Done(outcome) => return Ok(outcome),
+                Step::Done(outcome) => return Ok(Some(outcome)),
+                Step::Do(actions) if actions == [Action::FindReference] => return Ok(None),
                 Step::Do(actions) => actions,
             };
             if round > 20 {
@@ -151,7 +184,7 @@ impl Engine {
                 return Ok((observe(&key, kind, found)?, None));
             }
             Action::FindReference => {
-                let manifest = self.find_reference(place.repository, place.digest).await?;
+                let manifest = self.find_reference(place.repository()?, place.digest).await?;
                 return Ok((Observed::Referenced(manifest), None));
             }
             Action::FindLink => return Ok((Observed::Linked(self.is_linked(place.digest).await?), None)),

@@ -20,9 +20,10 @@ use futures::stream::BoxStream;
 use ulid::Ulid;
 
 use crate::limits;
-use crate::store::{PutMode, Store, StoreError, probe, read};
+use crate::store::{Promises, PutMode, Store, StoreError, probe, read};
 
 mod blobs;
+mod collect;
 mod drive;
 mod error;
 mod gather;
@@ -33,6 +34,7 @@ mod link_cache;
 mod manifests;
 mod part_memory;
 mod record_cache;
+mod references;
 mod referrers;
 mod sink;
 mod tags;
@@ -203,6 +205,7 @@ pub struct Engine {
 struct Inner {
     store: Arc<dyn Store>,
     options: EngineOptions,
+    promises: Promises,
     upload_key: hmac::Key,
     part_memory: Arc<PartMemory>,
     /// Uploads that a request of this process writes to.
@@ -218,13 +221,19 @@ impl Engine {
     /// Takes a store into use: asks it whether it keeps the promises that the protocol needs, and shares a secret with
     /// the other replicas through it.
     pub async fn open(store: Arc<dyn Store>, options: EngineOptions) -> Result<Self, EngineError> {
-        probe(store.as_ref(), &Ulid::generate().to_string()).await?.map_err(EngineError::StoreUnsafe)?;
+        let probed = probe(store.as_ref(), &Ulid::generate().to_string()).await?;
+        let promises = probed.map_err(EngineError::StoreUnsafe)?;
         let secret = upload_secret(store.as_ref()).await?;
+        Ok(Self::new(store, options, promises, hmac::Key::new(hmac::HMAC_SHA256, &secret)))
+    }
+
+    fn new(store: Arc<dyn Store>, options: EngineOptions, promises: Promises, upload_key: hmac::Key) -> Self {
         let part_memory = PartMemory::new(options.upload_memory, store.part_size());
-        Ok(Self {
+        Self {
             inner: Arc::new(Inner {
                 store,
-                upload_key: hmac::Key::new(hmac::HMAC_SHA256, &secret),
+                promises,
+                upload_key,
                 part_memory,
                 busy_uploads: Mutex::default(),
                 in_catalog: Mutex::default(),
@@ -233,7 +242,19 @@ impl Engine {
                 manifests: RecordCache::new(MANIFEST_CACHE),
                 options,
             }),
-        })
+        }
+    }
+
+    /// The same engine on a view of its store.
+    fn over(&self, view: Arc<dyn Store>) -> Self {
+        let inner = &self.inner;
+        Self::new(view, inner.options.clone(), inner.promises, inner.upload_key.clone())
+    }
+
+    /// Whether records that say that something is dead can be removed safely: only if the store compares and removes
+    /// in one step. Elsewhere they stay, as tombstones of some hundred bytes.
+    fn drops_tombstones(&self) -> bool {
+        self.inner.promises.removes_versions
     }
 
     /// Whether the store answers; one cheap call.

@@ -168,6 +168,7 @@ async fn answer(exchange: &Exchange, request: Request<Body>) -> Result<Response,
         Route::Upload(name, id) => uploads::answer(call, name, id.clone()).await,
         Route::Referrers(name, digest) => referrers::answer(call, name, digest).await,
         Route::Prune => management::job(call, &app.jobs.prune).await,
+        Route::Gc => management::job(call, &app.jobs.gc).await,
         Route::Base | Route::Live | Route::Ready | Route::Metrics => {
             Err(ApiError::method_not_allowed("GET, HEAD"))
         }
@@ -178,7 +179,7 @@ async fn answer(exchange: &Exchange, request: Request<Body>) -> Result<Response,
 fn needed(route: &Route, method: &Method) -> Action {
     match (route, method.as_str()) {
         (Route::Base, _) => Action::Ping,
-        (Route::Prune, _) => Action::Maintain,
+        (Route::Prune | Route::Gc, _) => Action::Maintain,
         (Route::Uploads(_) | Route::Upload(..), _) | (_, "PUT" | "POST" | "PATCH") => Action::Push,
         (_, "DELETE") => Action::Delete,
         _ => Action::Pull,
@@ -230,6 +231,7 @@ mod tests {
     #[case("GET", "/v2/a/blobs/uploads/id", [401, 403, 200, 403, 200])]
     #[case("DELETE", "/v2/a/blobs/uploads/id", [401, 403, 200, 403, 200])]
     #[case("POST", "/berth/v1/prune", [401, 403, 403, 200, 200])]
+    #[case("POST", "/berth/v1/gc", [401, 403, 403, 200, 200])]
     fn rights(#[case] method: Method, #[case] path: &str, #[case] expected: [u16; 5]) {
         let caller = |grant| match grant {
             Grant::Nothing => Caller { name: None, grant },

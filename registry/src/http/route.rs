@@ -32,6 +32,8 @@ pub(super) enum Route {
     Metrics,
     /// `/berth/v1/prune`
     Prune,
+    /// `/berth/v1/gc`
+    Gc,
 }
 
 /// A path that is no endpoint; the text says why.
@@ -62,6 +64,7 @@ impl Route {
             "/readyz" => return Ok(Self::Ready),
             "/metrics" => return Ok(Self::Metrics),
             "/berth/v1/prune" => return Ok(Self::Prune),
+            "/berth/v1/gc" => return Ok(Self::Gc),
             "/v2" | "/v2/" => return Ok(Self::Base),
             "/v2/_catalog" => return Ok(Self::Catalog),
             _ => {}
@@ -110,6 +113,7 @@ impl Route {
             Self::Ready => "readyz",
             Self::Metrics => "metrics",
             Self::Prune => "prune",
+            Self::Gc => "gc",
         }
     }
 
@@ -192,6 +196,7 @@ mod tests {
     #[case("/readyz", "readyz")]
     #[case("/metrics", "metrics")]
     #[case("/berth/v1/prune", "prune")]
+    #[case("/berth/v1/gc", "gc")]
     #[case("/v2/a/tags/list", "tags a")]
     #[case("/v2/a/b/c/tags/list", "tags a/b/c")]
     #[case("/v2/a%2Fb/tags/list", "tags a/b")]

@@ -10,10 +10,11 @@ use std::sync::{
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
-use self::prune::Prune;
+use self::{gc::Gc, prune::Prune};
 use crate::engine::Engine;
 
 pub mod client;
+pub mod gc;
 pub mod prune;
 
 /// Lines that wait for a slow caller before the job waits for it, too. A caller that takes nothing at all is
@@ -24,6 +25,8 @@ const WAITING_LINES: usize = 1000;
 pub struct Jobs {
     /// Applies the lifecycle rules.
     pub prune: Job<Prune>,
+    /// Collects garbage.
+    pub gc: Job<Gc>,
 }
 
 /// What a job does. It must bear to be killed at any moment and to be run again, also on two replicas at once.

@@ -13,6 +13,8 @@ mod conformance;
 mod directory;
 mod error;
 mod memory;
+mod overlay;
+mod paced;
 mod probe;
 mod s3;
 mod s3_error;
@@ -22,7 +24,9 @@ pub use directory::DirectoryStore;
 pub(crate) use directory::power;
 pub use error::StoreError;
 pub use memory::MemoryStore;
-pub use probe::probe;
+pub use overlay::OverlayStore;
+pub use paced::PacedStore;
+pub use probe::{Promises, probe};
 pub use s3::S3Store;
 
 /// The version of one object: opaque, compared for equality.
@@ -120,6 +124,16 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
 
     /// Removes an object of this version. Another version: [`StoreError::Precondition`]; none: fine.
     async fn delete_version(&self, key: &str, etag: &str) -> Result<(), StoreError>;
+
+    /// Whether removing a version is one step, so that a write beside it is never lost: asked at the start with an
+    /// object and a version that it had before.
+    async fn removes_versions(&self, key: &str, stale: &str) -> Result<bool, StoreError> {
+        match self.delete_version(key, stale).await {
+            Ok(()) => Ok(false),
+            Err(StoreError::Precondition(_)) => Ok(true),
+            Err(error) => Err(error),
+        }
+    }
 
     /// At most `limit` (1 to 1000) keys that begin with `prefix` and sort after `after`.
     async fn list(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<ListPage, StoreError>;

@@ -4,8 +4,15 @@ use bytes::Bytes;
 
 use super::{PutMode, Store, StoreError, read};
 
+/// What not every store can do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Promises {
+    /// Removes one version of an object and never another one.
+    pub removes_versions: bool,
+}
+
 /// Writes, reads and removes a probe object. `Ok(Err(why))`: the store answers, but breaks a promise.
-pub async fn probe(store: &dyn Store, nonce: &str) -> Result<Result<(), String>, StoreError> {
+pub async fn probe(store: &dyn Store, nonce: &str) -> Result<Result<Promises, String>, StoreError> {
     let key = format!("p/{nonce}");
     let verdict = promises(store, &key).await;
     // The probe object has a fresh name: if it cannot be removed, it is a few bytes of litter.
@@ -13,7 +20,7 @@ pub async fn probe(store: &dyn Store, nonce: &str) -> Result<Result<(), String>,
     verdict
 }
 
-async fn promises(store: &dyn Store, key: &str) -> Result<Result<(), String>, StoreError> {
+async fn promises(store: &dyn Store, key: &str) -> Result<Result<Promises, String>, StoreError> {
     let refused = |result: Result<String, StoreError>| match result {
         Ok(_) => Ok(false),
         Err(StoreError::Precondition(_)) => Ok(true),
@@ -27,7 +34,7 @@ async fn promises(store: &dyn Store, key: &str) -> Result<Result<(), String>, St
     if second == first {
         return Ok(Err("an overwritten object keeps its ETag".into()));
     }
-    if !refused(store.put(key, Bytes::from_static(b"4"), PutMode::Update(first)).await)? {
+    if !refused(store.put(key, Bytes::from_static(b"4"), PutMode::Update(first.clone())).await)? {
         return Ok(Err("an object can be replaced with a stale ETag (If-Match is ignored)".into()));
     }
     let (body, meta) = read(store, key).await?;
@@ -38,5 +45,5 @@ async fn promises(store: &dyn Store, key: &str) -> Result<Result<(), String>, St
     if page.entries.first().is_none_or(|entry| entry.key != key) {
         return Ok(Err("a listing does not show what was just written".into()));
     }
-    Ok(Ok(()))
+    Ok(Ok(Promises { removes_versions: store.removes_versions(key, &first).await? }))
 }

@@ -17,8 +17,9 @@ pub struct Purge {
 /// How purging ended.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Purged {
-    /// The bytes are deleted: the record of trash may be dropped.
-    Deleted,
+    /// The bytes are deleted: the record of trash may be dropped. With the blob whose bytes they were; none if no
+    /// record named them any more.
+    Deleted(Option<Blob>),
     /// The bytes are in use, or a later record of trash names them: this one may be dropped.
     Kept,
     /// A collector has condemned the blob and not ended: this may be the record that its death relies on. Look again
@@ -30,8 +31,8 @@ pub enum Purged {
 enum At {
     Begin,
     Reading,
-    Writing,
-    Deleting,
+    Writing(Blob),
+    Deleting(Option<Blob>),
 }
 
 impl Purge {
@@ -40,8 +41,8 @@ impl Purge {
         Self { data, now, at: At::Begin }
     }
 
-    fn delete(&mut self) -> Step<Purged> {
-        self.at = At::Deleting;
+    fn delete(&mut self, blob: Option<Blob>) -> Step<Purged> {
+        self.at = At::Deleting(blob);
         Step::Do(vec![Action::DeleteData(self.data.clone())])
     }
 }
@@ -61,16 +62,17 @@ impl Protocol for Purge {
                     // From here on no one revives the record with these bytes.
                     State::Dead => {
                         let purged = Blob { state: State::Purged, until: None, ..blob };
-                        self.at = At::Writing;
+                        self.at = At::Writing(purged.clone());
                         Step::Do(vec![Action::Replace(Slot::Blob, version, Body::Blob(purged))])
                     }
-                    State::Purged => self.delete(),
+                    State::Purged => self.delete(Some(blob)),
                 }
             }
+            (At::Writing(blob), Some(Observed::Written(_))) => self.delete(Some(blob)),
             // No record names the bytes, and none will again.
-            (At::Reading, _) | (At::Writing, Some(Observed::Written(_))) => self.delete(),
-            (At::Deleting, _) => Step::Done(Purged::Deleted),
-            (At::Begin | At::Writing, _) => {
+            (At::Reading, _) => self.delete(None),
+            (At::Deleting(blob), _) => Step::Done(Purged::Deleted(blob)),
+            (At::Begin | At::Writing(_), _) => {
                 self.at = At::Reading;
                 Step::Do(vec![Action::Read(Slot::Blob)])
             }

@@ -311,3 +311,86 @@ async fn deleting_a_blob() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_collection() {
+    // The layer of the image that is deleted is also another image's; its config is nobody's.
+    survives(Case {
+        prepare: |engine| {
+            Box::pin(async move {
+                let (config, layer) = (
+                    push_blob(&engine, &repo("a"), "{}").await,
+                    push_blob(&engine, &repo("a"), small()).await,
+                );
+                let gone = push(&engine, &repo("a"), "gone", image(&[&config, &layer], "")).await;
+                push(&engine, &repo("a"), "kept", image(&[&layer], "")).await;
+                assert!(engine.mount(&repo("b"), &repo("a"), &layer).await.unwrap());
+                push(&engine, &repo("b"), "kept", image(&[&layer], "")).await;
+                engine.delete_manifest(&repo("a"), &gone).await.unwrap();
+                config
+            })
+        },
+        act: |engine, _| {
+            Box::pin(async move {
+                for later in [collect::A_DAY_LATER, collect::TEN_DAYS_LATER] {
+                    let (summary, _) = collect::run(&engine, later, false).await;
+                    if summary.failed > 0 || !summary.complete {
+                        return Err(EngineError::Store(StoreError::Unreachable("the collector".into())));
+                    }
+                }
+                Ok(())
+            })
+        },
+        holds: |engine, config| {
+            Box::pin(async move {
+                let store = &engine.inner.store;
+                let (links, data) = (keys(store, "l/").await, keys(store, "d/").await);
+                let left = [
+                    keys(store, "q/").await,
+                    keys(store, "z/").await,
+                    keys(store, &key::blob(&config)).await,
+                ];
+                (links.len(), data.len(), left.concat().len()) == (2, 1, 0)
+            })
+        },
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_collection_of_uploads() {
+    survives(Case {
+        prepare: |engine| {
+            Box::pin(async move {
+                for bytes in [small(), large()] {
+                    let id = engine.begin_upload(&repo("a"), Algorithm::Sha256).await.unwrap();
+                    engine.append(&repo("a"), &id, None, body(bytes)).await.unwrap();
+                }
+                let id = engine.begin_upload(&repo("a"), Algorithm::Sha256).await.unwrap();
+                engine.append(&repo("a"), &id, None, body("unnamed")).await.unwrap();
+                let digest = Digest::sha256(b"unnamed");
+                engine.finish_upload(&repo("a"), &id, None, body(""), &digest).await.unwrap();
+            })
+        },
+        act: |engine, ()| {
+            Box::pin(async move {
+                let options = EngineOptions { upload_lease: Duration::ZERO, ..EngineOptions::default() };
+                let engine = Engine::open(engine.inner.store.clone(), options).await?;
+                for later in [collect::A_DAY_LATER, collect::TEN_DAYS_LATER] {
+                    let (summary, _) = collect::run(&engine, later, false).await;
+                    if summary.failed > 0 || !summary.complete {
+                        return Err(EngineError::Store(StoreError::Unreachable("the collector".into())));
+                    }
+                }
+                Ok(())
+            })
+        },
+        holds: |engine, ()| {
+            Box::pin(async move {
+                let store = &engine.inner.store;
+                keys(store, "u/").await.is_empty() && keys(store, "d/").await.is_empty()
+            })
+        },
+    })
+    .await;
+}

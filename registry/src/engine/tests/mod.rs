@@ -17,6 +17,8 @@ use super::*;
 use crate::store::{DirectoryStore, Entry, Etag, GetOptions, ListPage, MemoryStore, Meta, Object};
 
 mod budgets;
+mod collect;
+mod collect_speed;
 mod concurrency;
 mod crashes;
 mod manifests;
@@ -217,6 +219,87 @@ impl Store for Faulty {
 
     async fn abort_multipart(&self, key: &str, id: &str) -> Result<(), StoreError> {
         self.call("ABORT", key, self.inner.abort_multipart(key, id)).await
+    }
+
+    fn part_size(&self) -> usize {
+        self.inner.part_size()
+    }
+}
+
+/// Takes its time for each call, of tokio's clock: with a paused one, races happen in virtual time.
+#[derive(Debug)]
+pub(super) struct Slow {
+    inner: Arc<dyn Store>,
+    even: bool,
+}
+
+impl Slow {
+    /// 20 ms a call.
+    pub(super) fn even(inner: Arc<dyn Store>) -> Self {
+        Self { inner, even: true }
+    }
+
+    /// Up to 31 ms a call, at random.
+    pub(super) fn uneven(inner: Arc<dyn Store>) -> Self {
+        Self { inner, even: false }
+    }
+
+    async fn wait(&self) {
+        let random = u64::from(Ulid::generate().to_bytes()[15]) % 32;
+        tokio::time::sleep(Duration::from_millis(if self.even { 20 } else { random })).await;
+    }
+}
+
+#[async_trait]
+impl Store for Slow {
+    async fn get(&self, key: &str, options: GetOptions) -> Result<Object, StoreError> {
+        self.wait().await;
+        self.inner.get(key, options).await
+    }
+
+    async fn head(&self, key: &str) -> Result<Meta, StoreError> {
+        self.wait().await;
+        self.inner.head(key).await
+    }
+
+    async fn put(&self, key: &str, body: Bytes, mode: PutMode) -> Result<Etag, StoreError> {
+        self.wait().await;
+        self.inner.put(key, body, mode).await
+    }
+
+    async fn delete(&self, key: &str) -> Result<(), StoreError> {
+        self.wait().await;
+        self.inner.delete(key).await
+    }
+
+    async fn delete_version(&self, key: &str, etag: &str) -> Result<(), StoreError> {
+        self.wait().await;
+        self.inner.delete_version(key, etag).await
+    }
+
+    async fn list(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<ListPage, StoreError> {
+        self.wait().await;
+        self.inner.list(prefix, after, limit).await
+    }
+
+    async fn create_multipart(&self, key: &str) -> Result<String, StoreError> {
+        self.wait().await;
+        self.inner.create_multipart(key).await
+    }
+
+    async fn put_part(&self, key: &str, id: &str, index: usize, body: Bytes) -> Result<Etag, StoreError> {
+        self.wait().await;
+        self.inner.put_part(key, id, index, body).await
+    }
+
+    async fn complete_multipart(&self, key: &str, id: &str, parts: &[Etag]) -> Result<(), StoreError> {
+        self.wait().await;
+        self.inner.complete_multipart(key, id, parts).await
+    }
+
+    async fn abort_multipart(&self, key: &str, id: &str) -> Result<(), StoreError> {
+        self.wait().await;
+        self.inner.abort_multipart(key, id).await
     }
 
     fn part_size(&self) -> usize {
