@@ -11,6 +11,7 @@ pub mod limits;
 pub mod log;
 pub mod metrics;
 pub mod outbound;
+pub mod peer;
 pub mod readiness;
 pub mod reload;
 pub mod replicate;

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 /// For the TLS handshake.
 pub const HANDSHAKE: Duration = Duration::from_secs(10);
-/// For the head of a request; also how long an idle HTTP/1.1 connection is kept: longer than clients keep theirs (90 s
-/// is common), so that it is they who close it and no request crosses our closing.
+/// How long an HTTP/1.1 connection may be without a request, the head of the next one included: longer than clients keep
+/// theirs (90 s is common), so that it is they who close it and no request crosses our closing.
 pub const HEAD: Duration = Duration::from_mins(2);
 /// For a client that began to send a body and went silent.
 pub const BODY_STALLED: Duration = Duration::from_mins(1);

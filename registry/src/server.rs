@@ -20,6 +20,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::{
     http::{self, App},
     limits,
+    peer::Peer,
     stall::Stall,
 };
 
@@ -71,10 +72,10 @@ fn builder() -> Builder<TokioExecutor> {
     let mut builder = Builder::new(TokioExecutor::new());
     builder
         .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(limits::HEAD)
-        .max_buf_size(limits::MAX_HEAD as usize)
-        .max_headers(limits::MAX_HEADERS);
+        // `Peer::idle` sees to it, without a timer a request.
+        .header_read_timeout(None)
+        // `limits::MAX_HEADERS` is the default; given, it would cost an allocation a request.
+        .max_buf_size(limits::MAX_HEAD as usize);
     builder
         .http2()
         .timer(TokioTimer::new())
@@ -117,11 +118,16 @@ impl Connection {
 
     async fn serve(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> io::Result<()> {
         let Self { remote, app, builder, watcher } = self;
-        let service = service_fn(move |request| {
-            let app = app.clone();
-            async move { Ok::<_, Infallible>(http::handle(app, request, remote).await) }
+        let peer = Peer::new(remote);
+        let service = service_fn(|request| {
+            let (app, peer) = (app.clone(), peer.request(request.version()));
+            async move { Ok::<_, Infallible>(http::handle(app, request, peer).await) }
         });
         let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
-        watcher.watch(connection).await.map_err(io::Error::other)
+        tokio::select! {
+            biased;
+            ended = watcher.watch(connection) => ended.map_err(io::Error::other),
+            () = peer.idle(limits::HEAD) => Ok(()),
+        }
     }
 }

@@ -34,11 +34,10 @@ impl Algorithm {
 
     /// Hashes bytes that are whole in memory.
     pub fn digest(self, bytes: &[u8]) -> Digest {
-        let hex = match self {
-            Self::Sha256 => hex(&Sha256::digest(bytes)),
-            Self::Sha512 => hex(&Sha512::digest(bytes)),
-        };
-        Digest { algorithm: self, hex: hex.into_boxed_str() }
+        match self {
+            Self::Sha256 => Digest::from_hex(self, &hex(&Sha256::digest(bytes))),
+            Self::Sha512 => Digest::from_hex(self, &hex(&Sha512::digest(bytes))),
+        }
     }
 }
 
@@ -60,7 +59,7 @@ impl FromStr for Algorithm {
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Digest {
     algorithm: Algorithm,
-    hex: Box<str>,
+    text: Box<str>,
 }
 
 /// A text that is no digest; the message says why.
@@ -76,7 +75,16 @@ impl Digest {
 
     /// Builds a digest from the raw output of a hash function; `None` if the length is not the algorithm's.
     pub fn from_raw(algorithm: Algorithm, raw: &[u8]) -> Option<Self> {
-        (raw.len() * 2 == algorithm.hex_len()).then(|| Self { algorithm, hex: hex(raw).into_boxed_str() })
+        (raw.len() * 2 == algorithm.hex_len()).then(|| Self::from_hex(algorithm, &hex(raw)))
+    }
+
+    fn from_hex(algorithm: Algorithm, hex: &str) -> Self {
+        Self { algorithm, text: [algorithm.as_str(), ":", hex].concat().into_boxed_str() }
+    }
+
+    /// `algorithm:hex`.
+    pub fn as_str(&self) -> &str {
+        &self.text
     }
 
     /// The algorithm.
@@ -86,7 +94,7 @@ impl Digest {
 
     /// The hex digits after the colon.
     pub fn hex(&self) -> &str {
-        &self.hex
+        self.text.split_at(self.algorithm.as_str().len() + 1).1
     }
 
     /// Whether `bytes` are the content that this digest names.
@@ -97,7 +105,8 @@ impl Digest {
     /// The tag under which clients without the referrers API keep what refers to this digest
     /// (distribution-spec, "Referrers Tag Schema"); cosign appends `.sig`, `.att`, `.sbom`.
     pub fn referrers_tag(&self) -> String {
-        let hex = self.hex.get(..64).unwrap_or(&self.hex);
+        let hex = self.hex();
+        let hex = hex.get(..64).unwrap_or(hex);
         format!("{}-{hex}", self.algorithm.as_str())
     }
 }
@@ -121,13 +130,13 @@ impl FromStr for Digest {
                 algorithm.hex_len()
             )));
         }
-        Ok(Self { algorithm, hex: hex.into() })
+        Ok(Self { algorithm, text: text.into() })
     }
 }
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.algorithm.as_str(), self.hex)
+        f.write_str(&self.text)
     }
 }
 
@@ -139,7 +148,7 @@ impl fmt::Debug for Digest {
 
 impl Serialize for Digest {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        serializer.serialize_str(&self.text)
     }
 }
 

@@ -54,7 +54,7 @@ pub fn link_repository(digest: &Digest, key: &str) -> Option<RepositoryName> {
 
 /// A manifest's record.
 pub fn manifest(repository: &RepositoryName, digest: &Digest) -> String {
-    format!("{}{digest}", manifests(repository))
+    ["n/", repository.as_str(), "!m/", digest.as_str()].concat()
 }
 
 /// Prefix of a repository's manifests.
@@ -64,7 +64,7 @@ pub fn manifests(repository: &RepositoryName) -> String {
 
 /// A tag.
 pub fn tag(repository: &RepositoryName, tag: &str) -> String {
-    format!("{}{tag}", tags(repository))
+    ["n/", repository.as_str(), "!t/", tag].concat()
 }
 
 /// Prefix of a repository's tags.

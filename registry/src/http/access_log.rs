@@ -2,7 +2,6 @@
 
 use std::{
     fmt,
-    net::SocketAddr,
     pin::Pin,
     sync::{
         Arc, LazyLock, OnceLock,
@@ -25,7 +24,7 @@ use super::{
     App,
     route::{InvalidRoute, Route},
 };
-use crate::{auth::Caller, metrics::RequestLabels};
+use crate::{auth::Caller, metrics::RequestLabels, peer::InUse};
 
 /// A request that is being answered. Dropping it writes the line.
 pub(super) struct Exchange {
@@ -34,7 +33,7 @@ pub(super) struct Exchange {
     method: &'static str,
     route: Result<Route, InvalidRoute>,
     caller: OnceLock<Caller>,
-    remote: SocketAddr,
+    peer: InUse,
     began: Instant,
     status: StatusCode,
     received: Arc<AtomicU64>,
@@ -62,7 +61,7 @@ struct Line<'a> {
     received: u64,
     ms: u64,
     user: &'a str,
-    remote: SocketAddr,
+    remote: &'a str,
     complete: bool,
     target: &'static str,
 }
@@ -96,7 +95,7 @@ impl Exchange {
         app: Arc<App>,
         method: &Method,
         route: Result<Route, InvalidRoute>,
-        remote: SocketAddr,
+        peer: InUse,
     ) -> Self {
         app.metrics.began();
         Self {
@@ -105,7 +104,7 @@ impl Exchange {
             method: method_label(method),
             route,
             caller: OnceLock::new(),
-            remote,
+            peer,
             began: Instant::now(),
             // What a client sees that hung up before there was an answer is nothing; 499 is how logs call it.
             status: StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST),
@@ -180,7 +179,7 @@ impl Drop for Exchange {
             received,
             ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
             user: user.unwrap_or_default(),
-            remote: self.remote,
+            remote: self.peer.address(),
             complete: self.complete,
             target: module_path!(),
         });

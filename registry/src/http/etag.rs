@@ -5,7 +5,7 @@ use http::{HeaderMap, header::IF_NONE_MATCH};
 
 /// The `ETag` of content.
 pub(super) fn etag(digest: &Digest) -> String {
-    format!("\"{digest}\"")
+    ["\"", digest.as_str(), "\""].concat()
 }
 
 /// Whether `If-None-Match` says that the client has this content already (weak comparison; `*` matches anything).
@@ -13,7 +13,6 @@ pub(super) fn client_has(headers: &HeaderMap, digest: &Digest) -> bool {
     if !headers.contains_key(IF_NONE_MATCH) {
         return false;
     }
-    let digest = digest.to_string();
     headers.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok()).any(|value| {
         value.split(',').map(str::trim).any(|tag| {
             let tag = tag.strip_prefix("W/").unwrap_or(tag);

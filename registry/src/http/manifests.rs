@@ -9,7 +9,7 @@ use berth_registry_core::{Digest, Reference, RepositoryName, Tag, manifest::MAX_
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt as _;
 use http::{
-    HeaderName, Method, StatusCode,
+    HeaderMap, HeaderName, Method, StatusCode,
     header::{CONTENT_LENGTH, CONTENT_TYPE, ETAG, IF_MATCH, IF_NONE_MATCH, LOCATION},
 };
 
@@ -18,6 +18,8 @@ use crate::engine::{Condition, EngineError, PutOptions};
 
 const OCI_SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
 const OCI_TAG: HeaderName = HeaderName::from_static("oci-tag");
+/// Room for the headers of an answer, those that every answer has included.
+const HEADERS: usize = 6;
 /// A body that is too large is read on for so long, so that the client is not cut off before it sees the 413.
 const MAX_DISCARDED: usize = 4 * MAX_MANIFEST;
 
@@ -132,10 +134,11 @@ fn described(
     media_type: &str,
     body: Body,
 ) -> Result<Response, ApiError> {
-    let mut response = (status, body).into_response();
-    let headers = response.headers_mut();
+    let mut headers = HeaderMap::with_capacity(HEADERS);
     headers.insert(CONTENT_TYPE, value(media_type)?);
     headers.insert(DOCKER_CONTENT_DIGEST, value(digest)?);
     headers.insert(ETAG, value(etag::etag(digest))?);
+    let mut response = Response::new(body);
+    (*response.status_mut(), *response.headers_mut()) = (status, headers);
     Ok(response)
 }

@@ -18,7 +18,7 @@ mod route;
 mod tags;
 mod uploads;
 
-use std::{net::SocketAddr, sync::Arc};
+use std::sync::Arc;
 
 use axum::{
     body::Body,
@@ -38,6 +38,7 @@ use crate::{
     limits,
     log::Log,
     metrics::Metrics,
+    peer::InUse,
     readiness::Readiness,
 };
 
@@ -96,14 +97,14 @@ impl Call {
 }
 
 /// Answers one request; never fails.
-pub async fn handle<B>(app: Arc<App>, request: Request<B>, remote: SocketAddr) -> Response<Sent>
+pub async fn handle<B>(app: Arc<App>, request: Request<B>, peer: InUse) -> Response<Sent>
 where
     B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
     B::Error: Into<axum::BoxError>,
 {
     let (version, is_head) = (request.version(), request.method() == Method::HEAD);
     let route = Route::parse(request.uri().path());
-    let exchange = Exchange::begin(app, request.method(), route, remote);
+    let exchange = Exchange::begin(app, request.method(), route, peer);
     let request = request.map(|body| exchange.count_received(body));
     let mut response = answer(&exchange, request).await.unwrap_or_else(IntoResponse::into_response);
     let headers = response.headers_mut();
