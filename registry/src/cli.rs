@@ -8,10 +8,11 @@ use berth_registry_core::{Pattern, config::Anonymous, job::JobRequest};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::{
+    configuration::Configuration,
     jobs::client::{Remote, run_job},
     log::Log,
     serve,
-    settings::{Overrides, Settings, read_file},
+    settings::Overrides,
 };
 
 /// An OCI registry whose only state is its store.
@@ -135,9 +136,8 @@ async fn run_serve(flags: Serve) -> Result<(), Box<dyn std::error::Error>> {
     // Dropped last: what is said until then is written.
     let (log, _writer) = Log::start(std::io::stdout())?;
     log.take_tracing();
-    let file = flags.config.as_deref().map(read_file).transpose()?.unwrap_or_default();
-    let settings = Settings::new(flags.into(), file)?;
-    Ok(serve::run(settings, log).await?)
+    let configuration = Configuration::open(flags.config.clone(), flags.into()).await?;
+    Ok(serve::run(configuration, log).await?)
 }
 
 async fn start(job: &str, flags: Job) -> Result<(), Box<dyn std::error::Error>> {

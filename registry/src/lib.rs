@@ -3,6 +3,7 @@
 
 pub mod auth;
 pub mod cli;
+pub mod configuration;
 pub mod engine;
 pub mod events;
 pub mod http;

@@ -35,6 +35,11 @@ struct OutcomeLabels {
     outcome: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ConfigLabels {
+    hash: String,
+}
+
 /// The metrics of one process.
 pub struct Metrics {
     registry: Registry,
@@ -51,6 +56,9 @@ pub struct Metrics {
     bytes_freed: Counter,
     last_collection: Gauge<i64, AtomicI64>,
     events: Family<OutcomeLabels, Counter>,
+    config: Family<ConfigLabels, Gauge>,
+    config_valid: Gauge,
+    config_restart: Gauge,
 }
 
 impl Default for Metrics {
@@ -74,6 +82,9 @@ impl Default for Metrics {
             bytes_freed: Counter::default(),
             last_collection: Gauge::default(),
             events: Family::default(),
+            config: Family::default(),
+            config_valid: Gauge::default(),
+            config_restart: Gauge::default(),
         };
         metrics.registered()
     }
@@ -124,6 +135,17 @@ impl Metrics {
             self.last_collection.clone(),
         );
         registry.register("events", "Events sent to the operator, by outcome", self.events.clone());
+        registry.register("config_info", "SHA-256 of the configuration file in force", self.config.clone());
+        registry.register(
+            "config_last_reload_successful",
+            "0 if the configuration file was changed into one that is refused, else 1",
+            self.config_valid.clone(),
+        );
+        registry.register(
+            "config_restart_required",
+            "1 if the configuration file says what applies only to a new process, else 0",
+            self.config_restart.clone(),
+        );
         self
     }
 
@@ -140,6 +162,19 @@ impl Metrics {
         self.durations.get_or_create(&route).observe(took.as_secs_f64());
         self.received.inc_by(received);
         self.sent.inc_by(sent);
+    }
+
+    /// A configuration file was read; `whole`: all that it says is in force, and `hash` is its hash.
+    pub fn configured(&self, hash: &str, whole: bool) {
+        self.config.clear();
+        self.config.get_or_create(&ConfigLabels { hash: hash.to_owned() }).set(1);
+        self.config_valid.set(1);
+        self.config_restart.set((!whole).into());
+    }
+
+    /// A changed configuration file is not valid.
+    pub fn configuration_refused(&self) {
+        self.config_valid.set(0);
     }
 
     /// Whether the store can be used.

@@ -65,7 +65,7 @@ impl Peer {
             if quiet >= limit {
                 return;
             }
-            wait = limit - quiet;
+            wait = limit.saturating_sub(quiet);
         }
     }
 }

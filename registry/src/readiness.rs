@@ -9,6 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use arc_swap::ArcSwap;
 use serde::Serialize;
 use tokio::sync::Mutex;
 
@@ -44,30 +45,34 @@ pub struct Readiness {
     store: RwLock<Result<Engine, NotReady>>,
     draining: AtomicBool,
     last_check: Mutex<Option<(Instant, Result<(), NotReady>)>>,
+    options: ArcSwap<EngineOptions>,
     metrics: Arc<Metrics>,
 }
 
 impl Readiness {
-    /// Not ready yet.
-    pub fn new(metrics: Arc<Metrics>) -> Self {
+    /// Not ready yet; the engine will have these options.
+    pub fn new(options: EngineOptions, metrics: Arc<Metrics>) -> Self {
         let starting = NotReady { reason: "Starting", message: "the store is being opened".to_owned() };
         Self {
             store: RwLock::new(Err(starting)),
             draining: AtomicBool::new(false),
             last_check: Mutex::default(),
+            options: ArcSwap::from_pointee(options),
             metrics,
         }
     }
 
     /// Opens the store, however long it takes.
-    pub async fn open(&self, url: &str, store: &StoreOptions, engine: &EngineOptions) {
+    pub async fn open(&self, url: &str, store: &StoreOptions) {
         let mut pause = FIRST_PAUSE;
         loop {
-            match open_once(url, store, engine).await {
+            match open_once(url, store, &self.options.load()).await {
                 Ok(engine) => {
                     tracing::info!("store is ready");
                     self.metrics.store_ready(true);
-                    self.set(Ok(engine));
+                    self.set(Ok(engine.clone()));
+                    // They may have changed while it opened.
+                    engine.configure(self.options.load_full());
                     return;
                 }
                 Err(error) => {
@@ -80,6 +85,15 @@ impl Readiness {
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    /// Changes the options of the engine, also of one that is still to be opened.
+    pub fn configure(&self, options: EngineOptions) {
+        let options = Arc::new(options);
+        self.options.store(options.clone());
+        if let Ok(engine) = self.engine() {
+            engine.configure(options);
         }
     }
 

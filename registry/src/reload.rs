@@ -1,4 +1,4 @@
-//! Files that are re-read when their content changes: certificates (`tls`) and users (`auth::htpasswd`).
+//! Files that are re-read when their content changes: certificates (`tls`), users (`auth::htpasswd`) and `configuration`.
 //! By polling content, because Kubernetes replaces mounted Secrets by swapping a symbolic link above them.
 
 use std::{path::PathBuf, time::Duration};
@@ -17,8 +17,8 @@ pub struct Files {
 #[derive(Debug, thiserror::Error)]
 #[error("cannot read {}: {source}", path.display())]
 pub struct Unreadable {
-    path: PathBuf,
-    source: std::io::Error,
+    pub(crate) path: PathBuf,
+    pub(crate) source: std::io::Error,
 }
 
 impl Files {

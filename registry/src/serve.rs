@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use berth_registry_core::config::Anonymous;
 use tokio::{
     net::TcpListener,
@@ -11,11 +12,10 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::{
     auth::{
-        Authenticator,
         htpasswd::{Users, UsersError},
-        token_review::{ApiServer, TokenReviewError, TokenReviewer},
+        token_review::TokenReviewError,
     },
-    engine::EngineOptions,
+    configuration::{Configuration, engine_options},
     events::Events,
     http::App,
     jobs::{Job, Jobs, gc::Gc, prune::Prune},
@@ -24,7 +24,6 @@ use crate::{
     outbound::OutboundError,
     readiness::Readiness,
     server,
-    settings::Settings,
     store::StoreOptions,
     tls::{self, TlsError},
 };
@@ -58,7 +57,8 @@ pub enum ServeError {
 }
 
 /// Serves until SIGTERM or SIGINT, then drains.
-pub async fn run(settings: Settings, log: Log) -> Result<(), ServeError> {
+pub async fn run(configuration: Configuration, log: Log) -> Result<(), ServeError> {
+    let settings = configuration.settings().clone();
     if settings.anonymous == Anonymous::None
         && settings.htpasswd.is_none()
         && settings.service_accounts.is_none()
@@ -66,33 +66,31 @@ pub async fn run(settings: Settings, log: Log) -> Result<(), ServeError> {
         tracing::warn!("nobody may enter: set --htpasswd, serviceAccounts or --anonymous");
     }
     let metrics = Arc::new(Metrics::default());
-    let users = match settings.htpasswd {
-        Some(path) => Some(Users::open(path).await?),
-        None => None,
-    };
-    let tokens = match settings.service_accounts {
-        Some(accounts) => Some(TokenReviewer::new(ApiServer::in_cluster()?, accounts).await?),
+    let users = match &settings.htpasswd {
+        Some(path) => Some(Users::open(path.clone()).await?),
         None => None,
     };
     let tls = match &settings.tls {
         Some(files) => Some(TlsAcceptor::from(tls::server_config(files, metrics.clone()).await?)),
         None => None,
     };
-    let events = match settings.events {
+    let events = match settings.events.clone() {
         Some(sink) => Events::start(sink, metrics.clone()).await.map_err(ServeError::Events)?,
         None => Events::default(),
     };
+    let live = Arc::new(ArcSwap::from_pointee(configuration.live(users).await?));
     let app = Arc::new(App {
-        readiness: Readiness::new(metrics.clone()),
-        auth: Authenticator { anonymous: settings.anonymous, users, tokens },
+        readiness: Readiness::new(engine_options(&settings), metrics.clone()),
         jobs: Jobs {
-            prune: Job::new(Prune::new(settings.lifecycle, events.clone(), metrics.clone())),
+            prune: Job::new(Prune::new(live.clone(), events.clone(), metrics.clone())),
             gc: Job::new(Gc::new(metrics.clone())),
         },
+        live,
         events,
         metrics,
         log,
     });
+    let follower = tokio::spawn(configuration.follow(app.clone()));
     let mut terminate = signal(SignalKind::terminate()).map_err(ServeError::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(ServeError::Signals)?;
     let listening = async {
@@ -106,14 +104,7 @@ pub async fn run(settings: Settings, log: Log) -> Result<(), ServeError> {
     let opener = tokio::spawn({
         let (app, store) = (app.clone(), settings.store);
         let options = StoreOptions { ca_file: settings.store_ca_file };
-        let engine = EngineOptions {
-            undelete_window: settings.undelete_window,
-            upload_lease: settings.upload_lease,
-            sparse_manifests: settings.sparse_manifests,
-            immutable_tags: settings.immutable_tags,
-            ..EngineOptions::default()
-        };
-        async move { app.readiness.open(&store, &options, &engine).await }
+        async move { app.readiness.open(&store, &options).await }
     });
     let stop = async move {
         tokio::select! {
@@ -123,6 +114,7 @@ pub async fn run(settings: Settings, log: Log) -> Result<(), ServeError> {
     };
     server::serve(listener, tls, app, stop, settings.drain_delay).await;
     opener.abort();
+    follower.abort();
     tracing::info!("stopped");
     Ok(())
 }

@@ -8,8 +8,11 @@ use std::{
 
 use berth_registry_core::{
     Age, Pattern,
-    config::{Anonymous, EventSink, LifecycleRule, ServerConfig, ServiceAccounts, TlsFiles},
+    config::{Anonymous, EventSink, LifecycleRule, ServerConfig, ServiceAccounts, TlsFiles, TraceSink},
 };
+use serde::de::DeserializeOwned;
+
+use crate::reload::Unreadable;
 
 const DEFAULT_LISTEN: &str = "0.0.0.0:5000";
 const STORES: [&str; 3] = ["memory:", "file:///", "s3://"];
@@ -46,6 +49,10 @@ pub struct Settings {
     pub immutable_tags: Vec<Pattern>,
     /// Accept manifests with content that was never pushed.
     pub sparse_manifests: bool,
+    /// What a request may take before it is logged.
+    pub slow_requests: Option<Duration>,
+    /// Where traces go.
+    pub traces: Option<TraceSink>,
     /// How long to go on serving after readiness said `Draining`.
     pub drain_delay: Duration,
 }
@@ -117,11 +124,23 @@ pub struct Overrides {
     pub sparse_manifests: bool,
 }
 
-/// Reads `berth.yaml`, or a file of the replication worker.
-pub fn read_file<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, SettingsError> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|source| SettingsError::Unreadable { path: path.to_owned(), source })?;
-    serde_yaml::from_str(&text).map_err(|source| SettingsError::Malformed { path: path.to_owned(), source })
+/// Reads a configuration file.
+pub fn read_file<T: DeserializeOwned>(path: &Path) -> Result<T, SettingsError> {
+    let content =
+        std::fs::read(path).map_err(|source| SettingsError::Unreadable { path: path.to_owned(), source })?;
+    parse(path, &content)
+}
+
+/// Reads the content of a configuration file; `path` is for messages.
+pub fn parse<T: DeserializeOwned>(path: &Path, content: &[u8]) -> Result<T, SettingsError> {
+    serde_yaml::from_slice(content)
+        .map_err(|source| SettingsError::Malformed { path: path.to_owned(), source })
+}
+
+impl From<Unreadable> for SettingsError {
+    fn from(Unreadable { path, source }: Unreadable) -> Self {
+        Self::Unreadable { path, source }
+    }
 }
 
 impl Settings {
@@ -159,8 +178,28 @@ impl Settings {
                 overrides.immutable_tags
             },
             sparse_manifests: overrides.sparse_manifests || file.sparse_manifests,
+            slow_requests: file.slow_requests.map(Age::as_duration),
+            traces: file.traces,
             drain_delay: file.drain_delay.unwrap_or(DEFAULT_DRAIN_DELAY).as_duration(),
         })
+    }
+}
+
+impl Settings {
+    /// The keys of what differs and applies only to a new process.
+    pub fn needs_restart(&self, changed: &Self) -> Vec<&'static str> {
+        let endpoint = |settings: &Self| settings.traces.as_ref().map(|traces| traces.endpoint.clone());
+        let differs = [
+            ("listen", self.listen != changed.listen),
+            ("store", self.store != changed.store),
+            ("storeCaFile", self.store_ca_file != changed.store_ca_file),
+            ("tls", self.tls != changed.tls),
+            ("htpasswd", self.htpasswd != changed.htpasswd),
+            ("events", self.events != changed.events),
+            ("traces.endpoint", endpoint(self) != endpoint(changed)),
+            ("drainDelay", self.drain_delay != changed.drain_delay),
+        ];
+        differs.into_iter().filter_map(|(key, differs)| differs.then_some(key)).collect()
     }
 }
 

@@ -6,12 +6,14 @@
 use std::sync::Arc;
 
 use allocation_counter::measure;
+use arc_swap::ArcSwap;
 use berth_registry::{
     auth::Authenticator,
+    configuration::Live,
     engine::EngineOptions,
     events::Events,
     http::{App, handle},
-    jobs::{Job, Jobs, prune::Prune},
+    jobs::{Job, Jobs, gc::Gc, prune::Prune},
     log::Log,
     metrics::Metrics,
     peer::Peer,
@@ -56,17 +58,24 @@ fn a_warm_manifest() {
     let (log, _writer) = Log::start(std::io::sink()).expect("a thread");
     log.take_tracing();
     let (metrics, events) = (Arc::new(Metrics::default()), Events::default());
-    let app = App {
-        readiness: Readiness::new(metrics.clone()),
+    let live = Arc::new(ArcSwap::from_pointee(Live {
         auth: Authenticator { anonymous: Anonymous::Write, users: None, tokens: None },
-        jobs: Jobs { prune: Job::new(Prune::new(Vec::new(), events.clone(), metrics.clone())) },
+        ..Live::default()
+    }));
+    let app = App {
+        readiness: Readiness::new(EngineOptions::default(), metrics.clone()),
+        jobs: Jobs {
+            prune: Job::new(Prune::new(live.clone(), events.clone(), metrics.clone())),
+            gc: Job::new(Gc::new(metrics.clone())),
+        },
+        live,
         events,
         metrics,
         log,
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let store = format!("file://{}", content.path().display());
-    runtime.block_on(app.readiness.open(&store, &StoreOptions::default(), &EngineOptions::default()));
+    runtime.block_on(app.readiness.open(&store, &StoreOptions::default()));
     let server = Server { app: Arc::new(app), peer: Peer::new(([127, 0, 0, 1], 1).into()), runtime };
 
     let config = Digest::sha256(b"{}");

@@ -89,6 +89,7 @@ pub enum AuthError {
 }
 
 /// Tells who calls.
+#[derive(Default)]
 pub struct Authenticator {
     /// What a caller without credentials may do.
     pub anonymous: Anonymous,

@@ -18,7 +18,7 @@ const MAX_ROUNDS: usize = 8;
 
 impl Engine {
     pub(super) fn is_immutable(&self, tag: &Tag) -> bool {
-        self.inner.options.immutable_tags.iter().any(|pattern| pattern.matches(tag.as_str()))
+        self.options().immutable_tags.iter().any(|pattern| pattern.matches(tag.as_str()))
     }
 
     /// Refuses to point an immutable tag from a live manifest to another one, or to nothing.
@@ -83,7 +83,7 @@ impl Engine {
         repository: &RepositoryName,
         digest: &Digest,
     ) -> Result<Option<Tag>, EngineError> {
-        if self.inner.options.immutable_tags.is_empty() {
+        if self.options().immutable_tags.is_empty() {
             return Ok(None);
         }
         let prefix = key::hints(repository, digest);

@@ -55,7 +55,7 @@ impl Engine {
         let record = ManifestRecord::pending(&manifest, options.author, now);
         let size = bytes.len() as u64;
         let place = Place { references: Some(&record), ..Place::new(repository, &digest) };
-        let machine = protocol::PutManifest::new(record.clone(), bytes, self.inner.options.sparse_manifests);
+        let machine = protocol::PutManifest::new(record.clone(), bytes, self.options().sparse_manifests);
         let (put, (), _) = future::try_join3(
             self.drive(machine, &place),
             self.enter_catalog(repository),

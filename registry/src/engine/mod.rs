@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use arc_swap::{ArcSwap, Guard};
 use aws_lc_rs::hmac;
 use berth_registry_core::{
     Digest, Pattern, RepositoryName, Tag, key,
@@ -204,7 +205,7 @@ pub struct Engine {
 #[derive(Debug)]
 struct Inner {
     store: Arc<dyn Store>,
-    options: EngineOptions,
+    options: ArcSwap<EngineOptions>,
     promises: Promises,
     upload_key: hmac::Key,
     part_memory: Arc<PartMemory>,
@@ -240,7 +241,7 @@ impl Engine {
                 links: LinkCache::new(options.link_cache),
                 tags: RecordCache::new(TAG_CACHE),
                 manifests: RecordCache::new(MANIFEST_CACHE),
-                options,
+                options: ArcSwap::from_pointee(options),
             }),
         }
     }
@@ -248,7 +249,7 @@ impl Engine {
     /// The same engine on a view of its store.
     fn over(&self, view: Arc<dyn Store>) -> Self {
         let inner = &self.inner;
-        Self::new(view, inner.options.clone(), inner.promises, inner.upload_key.clone())
+        Self::new(view, EngineOptions::clone(&self.options()), inner.promises, inner.upload_key.clone())
     }
 
     /// Whether records that say that something is dead can be removed safely: only if the store compares and removes
@@ -268,6 +269,15 @@ impl Engine {
                 Err(StoreError::Unreachable(format!("no answer in {} s", CHECK_TIMEOUT.as_secs())).into())
             }
         }
+    }
+
+    /// Changes the options for what begins from now on. `link_cache` and `upload_memory` stay as they are.
+    pub fn configure(&self, options: Arc<EngineOptions>) {
+        self.inner.options.store(options);
+    }
+
+    fn options(&self) -> Guard<Arc<EngineOptions>> {
+        self.inner.options.load()
     }
 
     fn store(&self) -> &dyn Store {

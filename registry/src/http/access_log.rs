@@ -24,11 +24,13 @@ use super::{
     App,
     route::{InvalidRoute, Route},
 };
-use crate::{auth::Caller, metrics::RequestLabels, peer::InUse};
+use crate::{auth::Caller, configuration::Live, metrics::RequestLabels, peer::InUse};
 
 /// A request that is being answered. Dropping it writes the line.
 pub(super) struct Exchange {
     app: Arc<App>,
+    /// The whole request is judged by one configuration.
+    live: Arc<Live>,
     id: RequestId,
     method: &'static str,
     route: Result<Route, InvalidRoute>,
@@ -99,6 +101,7 @@ impl Exchange {
     ) -> Self {
         app.metrics.began();
         Self {
+            live: app.live.load_full(),
             app,
             id: RequestId::next(),
             method: method_label(method),
@@ -121,6 +124,10 @@ impl Exchange {
 
     pub(super) fn app(&self) -> &App {
         &self.app
+    }
+
+    pub(super) fn live(&self) -> &Live {
+        &self.live
     }
 
     pub(super) fn route(&self) -> Result<&Route, &InvalidRoute> {

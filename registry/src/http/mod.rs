@@ -31,7 +31,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Version, header}
 pub use self::access_log::Sent;
 use self::{access_log::Exchange, error::ApiError, query::Query, route::Route};
 use crate::{
-    auth::{Action, Authenticator, Caller},
+    auth::{Action, Caller},
+    configuration::Shared,
     engine::{ByteStream, Engine},
     events::Events,
     jobs::Jobs,
@@ -51,8 +52,8 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub struct App {
     /// The engine, or why there is none.
     pub readiness: Readiness,
-    /// Who may do what.
-    pub auth: Authenticator,
+    /// What the configuration says now.
+    pub live: Shared,
     /// For Prometheus.
     pub metrics: Arc<Metrics>,
     /// Tells the operator what changed.
@@ -131,12 +132,12 @@ fn without_body(response: Response) -> Response {
 }
 
 async fn answer(exchange: &Exchange, request: Request<Body>) -> Result<Response, ApiError> {
-    let (app, route) = (exchange.app(), exchange.route());
+    let (app, live, route) = (exchange.app(), exchange.live(), exchange.route());
     if let Ok(route @ (Route::Live | Route::Ready | Route::Metrics)) = route {
-        return health::answer(app, route, request.method()).await;
+        return health::answer(app, live, route, request.method()).await;
     }
     let (head, body) = request.into_parts();
-    let caller = app.auth.authenticate(&head.headers).await.inspect_err(|error| {
+    let caller = live.auth.authenticate(&head.headers).await.inspect_err(|error| {
         if *error == crate::auth::AuthError::Refused {
             app.metrics.login_refused();
         }
@@ -145,7 +146,7 @@ async fn answer(exchange: &Exchange, request: Request<Body>) -> Result<Response,
     authorize(caller, route.map_or(Action::Ping, |route| needed(route, &head.method)))?;
     let route = route.map_err(|error| ApiError::invalid_route(error, &head.method))?;
     if *route == Route::Base {
-        return base::answer(&app.auth, &head.method);
+        return base::answer(&live.auth, &head.method);
     }
     let engine = app.readiness.engine().map_err(|not_ready| {
         ApiError::unavailable("the registry cannot use its store yet")

@@ -13,6 +13,7 @@ use jiff::Timestamp;
 
 use super::{Lines, Work};
 use crate::{
+    configuration::Shared,
     engine::{Engine, EngineError},
     events::Events,
     metrics::Metrics,
@@ -22,15 +23,15 @@ const PAGE: usize = 1000;
 
 /// The prune job's rules, and whom it tells.
 pub struct Prune {
-    rules: Arc<[LifecycleRule]>,
+    live: Shared,
     events: Events,
     metrics: Arc<Metrics>,
 }
 
 impl Prune {
-    /// Applies these rules.
-    pub fn new(rules: Vec<LifecycleRule>, events: Events, metrics: Arc<Metrics>) -> Self {
-        Self { rules: rules.into(), events, metrics }
+    /// Applies the rules that are in force when it starts.
+    pub fn new(live: Shared, events: Events, metrics: Arc<Metrics>) -> Self {
+        Self { live, events, metrics }
     }
 }
 
@@ -42,7 +43,7 @@ impl Work for Prune {
     async fn run(&self, engine: Engine, request: JobRequest, lines: Lines<PruneLine>) {
         let run = Run {
             engine,
-            rules: self.rules.clone(),
+            rules: self.live.load().lifecycle.clone(),
             dry: request.dry_run,
             events: self.events.clone(),
             metrics: self.metrics.clone(),
@@ -165,11 +166,13 @@ impl Run {
 
 #[cfg(test)]
 mod tests {
+    use arc_swap::ArcSwap;
     use berth_registry_core::{Reference, manifest::OCI_INDEX};
     use bytes::Bytes;
 
     use super::*;
     use crate::{
+        configuration::Live,
         engine::{EngineOptions, PutOptions},
         jobs::Job,
         store::MemoryStore,
@@ -202,13 +205,18 @@ mod tests {
         }
     }
 
+    fn rules(text: &str) -> Shared {
+        let lifecycle: Vec<LifecycleRule> = serde_yaml::from_str(text).unwrap();
+        Arc::new(ArcSwap::from_pointee(Live { lifecycle: lifecycle.into(), ..Live::default() }))
+    }
+
     #[tokio::test]
     async fn the_rules_are_applied_and_a_dry_run_changes_nothing() {
         let engine = Engine::open(Arc::new(MemoryStore::default()), EngineOptions::default()).await.unwrap();
         for tag in ["v1", "v2", "v3", "keep"] {
             push(&engine, tag).await;
         }
-        let rules = serde_yaml::from_str("[{priority: 1, tagPatterns: ['v*'], keepLast: 1}]").unwrap();
+        let rules = rules("[{priority: 1, tagPatterns: ['v*'], keepLast: 1}]");
         let prune = Job::new(Prune::new(rules, Events::default(), Arc::default()));
 
         let (mut would, summary) = lines(&prune, &engine, true).await;
@@ -229,7 +237,7 @@ mod tests {
     async fn one_at_a_time_and_it_goes_on_without_its_caller() {
         let engine = Engine::open(Arc::new(MemoryStore::default()), EngineOptions::default()).await.unwrap();
         push(&engine, "v1").await;
-        let rules = serde_yaml::from_str("[{priority: 1, keepLast: 0}]").unwrap();
+        let rules = rules("[{priority: 1, keepLast: 0}]");
         let prune = Job::new(Prune::new(rules, Events::default(), Arc::default()));
         let request = JobRequest::default();
         let first = prune.start(engine.clone(), request.clone()).unwrap();

@@ -15,6 +15,7 @@ mod health;
 mod login;
 mod memory;
 mod raw;
+mod reload;
 mod replicas;
 
 use support::http::Failure;

@@ -80,7 +80,7 @@ impl Engine {
             Some(overlay) => self.over(overlay.clone()),
             None => self.over(paced.clone()),
         };
-        let options = &self.inner.options;
+        let options = self.options();
         let span = |span| SignedDuration::try_from(span).unwrap_or(SignedDuration::MAX);
         let run = Run {
             engine,
