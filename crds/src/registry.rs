@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    schema::{AGE, GLOB, NAME_MESSAGE, NAME_RULE, SUBDOMAIN, conditions, labels, quantities},
+    schema::{AGE, CIDR, CRON, GLOB, NAME_MESSAGE, NAME_RULE, SUBDOMAIN, conditions, labels, quantities},
     shared::SecretReference,
 };
 
@@ -48,7 +48,9 @@ use crate::{
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = Rule::new("!has(self.replicas) || self.replicas <= 1 || has(self.storage.s3)")
-        .message("more than one replica needs storage.s3: a volume or memory cannot be shared by replicas")
+        .message("more than one replica needs storage.s3: a volume or memory cannot be shared by replicas"),
+    validation = Rule::new("!has(self.redirects) || has(self.storage.s3)")
+        .message("redirects needs storage.s3: only a bucket can be read by clients")
 )]
 pub struct RegistrySpec {
     /// How many servers; one if not given. More than one needs `storage.s3`.
@@ -60,9 +62,12 @@ pub struct RegistrySpec {
     /// Who may call.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub access: Option<Access>,
-    /// Which images are removed, and when.
+    /// Which images are removed, and what becomes of the space of what was removed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lifecycle: Option<Lifecycle>,
+    /// Sends clients to the bucket for the bytes of blobs, by pre-signed URLs; without it they come through the servers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub redirects: Option<Redirects>,
     /// How the servers are placed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod: Option<PodOptions>,
@@ -160,6 +165,7 @@ pub struct Memory {}
 
 /// Who may call.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
 pub struct Access {
     /// What callers without credentials may do; nothing if not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -167,6 +173,10 @@ pub struct Access {
     /// Secret with the key `htpasswd`: users with bcrypt hashes, who may pull, push and delete.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub users: Option<SecretReference>,
+    /// Globs over tags that cannot be moved to another image once they exist, for example `v*`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(min = 1, max = 32), inner(length(min = 1, max = 128), regex(pattern = GLOB)))]
+    pub immutable_tags: Vec<String>,
 }
 
 /// What callers without credentials may do.
@@ -178,22 +188,49 @@ pub enum Anonymous {
     Pull,
 }
 
-/// Which images are removed, and when.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+/// Which clients are sent to the bucket.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Redirects {
+    /// Networks of clients that reach the bucket, as CIDR, for example `10.0.0.0/8`; all clients if not given.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(min = 1, max = 64), inner(length(min = 1, max = 64), regex(pattern = CIDR)))]
+    pub networks: Vec<String>,
+}
+
+/// Which images are removed, and what becomes of the space of what was removed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("has(self.schedule) == has(self.rules)")
+        .message("schedule and rules go together: the rules are applied at these times")
+)]
 pub struct Lifecycle {
-    /// When, in cron's five fields, UTC.
-    #[schemars(length(min = 9, max = 100), regex(pattern = r"^[0-9A-Za-z*/,?-]+( [0-9A-Za-z*/,?-]+){4}$"))]
-    pub schedule: String,
-    /// Only say what would be removed.
+    /// When the rules are applied, in cron's five fields, UTC.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 9, max = 100), regex(pattern = CRON))]
+    pub schedule: Option<String>,
+    /// Only say what the rules would remove.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub dry_run: bool,
     /// What to remove. An image is judged once, by the first rule that selects it, the lowest priority number first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(
         length(min = 1, max = 50),
         extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["priority"])
     )]
     pub rules: Vec<LifecycleRule>,
+    /// For how long what was removed can be brought back, for example `14d`; seven days if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 10), regex(pattern = AGE))]
+    pub undelete_window: Option<String>,
+    /// When the space of what was removed is given back, in cron's five fields, UTC; once a night if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 9, max = 100), regex(pattern = CRON))]
+    pub collection_schedule: Option<String>,
+    /// When all content is read and compared with its digests, in cron's five fields, UTC; once a week if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 9, max = 100), regex(pattern = CRON))]
+    pub scrub_schedule: Option<String>,
 }
 
 /// One lifecycle rule.

@@ -14,6 +14,12 @@ pub(crate) const GLOB: &str = r"^[!-~]+$";
 /// A whole number of seconds, minutes, hours or days.
 pub(crate) const AGE: &str = "^[0-9]{1,9}[smhd]$";
 
+/// Cron's five fields.
+pub(crate) const CRON: &str = r"^[0-9A-Za-z*/,?-]+( [0-9A-Za-z*/,?-]+){4}$";
+
+/// A network, as it looks; what it means is checked by the operator.
+pub(crate) const CIDR: &str = "^[0-9A-Fa-f.:]+/[0-9]{1,3}$";
+
 /// `metadata.name` of every kind.
 pub(crate) const NAME_RULE: &str = "size(self.metadata.name) <= 40 && \
      self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')";

@@ -4,8 +4,8 @@
 pub mod build;
 pub mod config;
 pub mod error;
+pub mod jobs;
 pub mod network;
-pub mod prune;
 pub mod status;
 pub mod validate;
 pub mod workload;
@@ -66,9 +66,14 @@ pub fn data_claim(name: &str) -> String {
     format!("{name}-data")
 }
 
-/// Name of the `CronJob` that applies the lifecycle rules, and of its `ServiceAccount`.
-pub fn prune_job(name: &str) -> String {
-    format!("{name}-prune")
+/// Name of the `CronJob` of a task.
+pub fn job(name: &str, task: jobs::Task) -> String {
+    format!("{name}-{}", task.command())
+}
+
+/// Name of the `ServiceAccount` with which the jobs call the servers.
+pub fn maintenance_account(name: &str) -> String {
+    format!("{name}-maintenance")
 }
 
 /// Name of the `ServiceAccount` with which a `ReplicationPolicy` calls Registries of its namespace.

@@ -3,7 +3,7 @@
 
 use berth_operator_core::{
     objects::Owner,
-    registry::{Children, ValidRegistry, prune_job},
+    registry::{Children, ValidRegistry, job},
 };
 use k8s_openapi::api::batch::v1::CronJob;
 use kube::{
@@ -35,18 +35,16 @@ pub(super) async fn apply(context: &Context, owner: &Owner, children: &Children)
     applier.converge(&children.cron_jobs).await
 }
 
-/// A paused Registry's job does not run; nothing else of it is touched.
+/// A paused Registry's jobs do not run; nothing else of it is touched.
 pub(super) async fn suspend(context: &Context, registry: &ValidRegistry) -> Result<(), kube::Error> {
     let api: Api<CronJob> = Api::namespaced(context.client.clone(), &registry.owner.namespace);
-    let name = prune_job(&registry.owner.name);
-    match api.get_opt(&name).await? {
-        Some(job) if job.spec.suspend != Some(true) => {
-            let parameters = PatchParams {
-                field_manager: Some(field_managers::REGISTRY.to_owned()),
-                ..PatchParams::default()
-            };
-            api.patch(&name, &parameters, &Patch::Merge(json!({"spec": {"suspend": true}}))).await.map(drop)
+    let parameters =
+        PatchParams { field_manager: Some(field_managers::REGISTRY.to_owned()), ..PatchParams::default() };
+    for schedule in &registry.schedules {
+        let name = job(&registry.owner.name, schedule.task);
+        if api.get_opt(&name).await?.is_some_and(|job| job.spec.suspend != Some(true)) {
+            api.patch(&name, &parameters, &Patch::Merge(json!({"spec": {"suspend": true}}))).await?;
         }
-        _ => Ok(()),
     }
+    Ok(())
 }

@@ -6,7 +6,8 @@ use berth_operator_core::{
     conditions::{self, State},
     objects::Owner,
     registry::{
-        RegistryError, prune,
+        RegistryError,
+        jobs::{self, Task},
         status::{self, Facts, Observed},
     },
 };
@@ -37,9 +38,9 @@ pub(super) async fn write(
     let observed = observe(context, owner, valid.replicas).await?;
     let state = status::state(valid.replicas, valid.paused, &observed);
     let pods: Api<Pod> = Api::namespaced(context.client.clone(), &owner.namespace);
-    let lifecycle = if valid.lifecycle.is_some() {
-        let selected = ListParams::default().labels(&prune::pod_selector(owner));
-        prune::last_run(&pods.list(&selected).await?.items)
+    let lifecycle = if valid.schedules.iter().any(|schedule| schedule.task == Task::Prune) {
+        let selected = ListParams::default().labels(&jobs::pod_selector(owner, Task::Prune));
+        jobs::last_run(&pods.list(&selected).await?.items)
     } else {
         None
     };

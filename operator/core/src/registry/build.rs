@@ -16,7 +16,7 @@ use k8s_openapi::{
 use super::{
     Installation, ca_config_map,
     config::{self, Mounts},
-    config_secret, network, prune, tls_secret,
+    config_secret, jobs, network, tls_secret,
     validate::{Storage, ValidRegistry},
     workload,
 };
@@ -38,7 +38,7 @@ pub struct Tls {
 pub struct Children {
     /// Made once, never removed.
     pub claims: Vec<PersistentVolumeClaim>,
-    /// Of the servers and of the prune job.
+    /// Of the servers and of the jobs.
     pub service_accounts: Vec<ServiceAccount>,
     /// Configuration and certificate.
     pub secrets: Vec<Secret>,
@@ -52,7 +52,7 @@ pub struct Children {
     pub disruption_budgets: Vec<PodDisruptionBudget>,
     /// The servers.
     pub deployments: Vec<Deployment>,
-    /// The prune job.
+    /// The jobs.
     pub cron_jobs: Vec<CronJob>,
 }
 
@@ -76,11 +76,11 @@ pub fn build(
         automount_service_account_token: Some(false),
         ..ServiceAccount::default()
     };
-    let prune_account = registry.lifecycle.as_ref().map(|_| prune::service_account(owner));
+    let maintenance = (!registry.schedules.is_empty()).then(|| jobs::service_account(owner));
     let certificate = [("tls.crt", &tls.certificate), ("tls.key", &tls.key), ("ca.crt", &tls.bundle)];
     Ok(Children {
         claims: workload::claim(registry).into_iter().collect(),
-        service_accounts: std::iter::once(server_account).chain(prune_account).collect(),
+        service_accounts: std::iter::once(server_account).chain(maintenance).collect(),
         secrets: vec![
             secret(registry, config_secret(&owner.name), "Opaque", &[(config::FILE, &yaml)]),
             secret(registry, tls_secret(&owner.name), "kubernetes.io/tls", &certificate),
@@ -95,9 +95,9 @@ pub fn build(
         disruption_budgets: network::disruption_budget(registry).into_iter().collect(),
         deployments: vec![workload::deployment(registry, installation, mounts, &config_hash)],
         cron_jobs: registry
-            .lifecycle
+            .schedules
             .iter()
-            .map(|lifecycle| prune::cron_job(registry, lifecycle, installation))
+            .map(|schedule| jobs::cron_job(registry, schedule, installation))
             .collect(),
     })
 }

@@ -91,7 +91,7 @@ pub fn server_config(registry: &ValidRegistry, installation: &Installation, moun
             audience: endpoint(namespace, name),
             allow: registry.grants.clone(),
         }),
-        lifecycle: registry.lifecycle.as_ref().map(|lifecycle| lifecycle.rules.clone()).unwrap_or_default(),
+        lifecycle: registry.rules.clone(),
         events: Some(EventSink {
             url: format!("https://{sink}/events"),
             ca_file: mounts.ca.file("ca.crt"),

@@ -113,7 +113,15 @@ fn a_registry_on_a_volume() {
     insta::assert_yaml_snapshot!("volume_claims", children.claims);
     insta::assert_yaml_snapshot!("volume_deployments", children.deployments);
     insta::assert_snapshot!("volume_berth_yaml", berth_yaml(&children));
-    assert!(children.disruption_budgets.is_empty() && children.cron_jobs.is_empty());
+    assert!(children.disruption_budgets.is_empty());
+    let jobs: Vec<_> = children.cron_jobs.iter().filter_map(|job| job.metadata.name.as_deref()).collect();
+    assert_eq!(jobs, ["registry-gc", "registry-scrub"]);
+}
+
+#[test]
+fn memory_has_no_jobs() {
+    let children = children(json!({"storage": {"memory": {}}}), &world());
+    assert!(children.cron_jobs.is_empty());
     assert_eq!(children.service_accounts.len(), 1);
 }
 
@@ -294,7 +302,7 @@ fn the_whole_status() {
     }]}));
     let facts = Facts {
         certificate_until: Some("2030-03-01T00:00:00Z".parse().unwrap()),
-        lifecycle: prune::last_run(&[finished]),
+        lifecycle: jobs::last_run(&[finished]),
     };
     let status = status::status(
         &owner(&registry),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use berth_crds::{
     Registry, ReplicationPolicy, SecretReference,
-    registry::{Anonymous, LifecycleRule as SpecRule, PodOptions, S3, Storage as SpecStorage, TagStatus},
+    registry::{Anonymous, Lifecycle, LifecycleRule as SpecRule, PodOptions, S3, Storage as SpecStorage, TagStatus},
 };
 use berth_registry_core::{
     Pattern,
@@ -12,7 +12,11 @@ use berth_registry_core::{
 };
 use k8s_openapi::ByteString;
 
-use super::{Installation, RegistryError, data_claim, prune_job, replication_account};
+use super::{
+    Installation, RegistryError, data_claim,
+    jobs::{Schedule, Task, usual_time},
+    maintenance_account, replication_account,
+};
 use crate::objects::{self, Owner};
 
 /// What the cluster holds that a Registry depends on.
@@ -47,17 +51,6 @@ pub enum Storage {
     Memory,
 }
 
-/// When and how the lifecycle rules are applied.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Lifecycle {
-    /// Cron expression, UTC.
-    pub schedule: String,
-    /// Only say what would be removed.
-    pub dry_run: bool,
-    /// The rules, the lowest priority number first.
-    pub rules: Vec<LifecycleRule>,
-}
-
 /// A Registry that can be built.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ValidRegistry {
@@ -73,8 +66,10 @@ pub struct ValidRegistry {
     pub users: Option<String>,
     /// `ServiceAccounts` that may call.
     pub grants: Vec<ServiceAccountGrant>,
-    /// Which images are removed.
-    pub lifecycle: Option<Lifecycle>,
+    /// Which images are removed, the lowest priority number first.
+    pub rules: Vec<LifecycleRule>,
+    /// What the servers are asked to do, and when.
+    pub schedules: Vec<Schedule>,
     /// How the servers are placed.
     pub pod: PodOptions,
     /// Whether nothing is to be changed.
@@ -109,9 +104,12 @@ pub fn validate(
         secret(world, users, "access.users", &["htpasswd"], "the key htpasswd")?;
     }
     let storage = storage(&spec.storage, &owner.name, world)?;
-    let lifecycle = spec.lifecycle.as_ref().map(lifecycle).transpose()?;
+    let lifecycle = spec.lifecycle.clone().unwrap_or_default();
+    let mut rules = lifecycle.rules.iter().map(rule).collect::<Result<Vec<_>, _>>()?;
+    rules.sort_by_key(|rule| rule.priority);
+    let schedules = schedules(&lifecycle, &owner, &storage);
     Ok(ValidRegistry {
-        grants: grants(&owner, installation, lifecycle.is_some(), &world.policies),
+        grants: grants(&owner, installation, !schedules.is_empty(), &world.policies),
         replicas: spec.replicas.unwrap_or(1),
         storage,
         anonymous: match access.anonymous {
@@ -119,7 +117,8 @@ pub fn validate(
             Some(Anonymous::Pull) => config::Anonymous::Read,
         },
         users: access.users.map(|users| users.secret_name),
-        lifecycle,
+        rules,
+        schedules,
         pod: spec.pod.clone().unwrap_or_default(),
         paused: spec.paused,
         owner,
@@ -174,10 +173,19 @@ fn secret<'a>(
     }
 }
 
-fn lifecycle(spec: &berth_crds::registry::Lifecycle) -> Result<Lifecycle, RegistryError> {
-    let mut rules = spec.rules.iter().map(rule).collect::<Result<Vec<_>, _>>()?;
-    rules.sort_by_key(|rule| rule.priority);
-    Ok(Lifecycle { schedule: spec.schedule.clone(), dry_run: spec.dry_run, rules })
+/// What is kept in memory is gone with the server: there is nothing to collect or to scrub.
+fn schedules(lifecycle: &Lifecycle, owner: &Owner, storage: &Storage) -> Vec<Schedule> {
+    let usual = |task| (*storage != Storage::Memory).then(|| usual_time(task, &owner.namespace, &owner.name));
+    let times = [
+        (Task::Prune, lifecycle.schedule.clone()),
+        (Task::Collect, lifecycle.collection_schedule.clone().or_else(|| usual(Task::Collect))),
+        (Task::Scrub, lifecycle.scrub_schedule.clone().or_else(|| usual(Task::Scrub))),
+    ];
+    let dry_run = |task| task == Task::Prune && lifecycle.dry_run;
+    times
+        .into_iter()
+        .filter_map(|(task, at)| Some(Schedule { task, at: at?, dry_run: dry_run(task) }))
+        .collect()
 }
 
 fn rule(spec: &SpecRule) -> Result<LifecycleRule, RegistryError> {
@@ -215,12 +223,12 @@ fn rule(spec: &SpecRule) -> Result<LifecycleRule, RegistryError> {
     })
 }
 
-/// Who may call with the token of a `ServiceAccount`: the operator reads evidence, the prune job prunes, replication reads its
+/// Who may call with the token of a `ServiceAccount`: the operator reads evidence, the jobs maintain, replication reads its
 /// source and writes its destination.
 fn grants(
     owner: &Owner,
     installation: &Installation,
-    prunes: bool,
+    maintains: bool,
     policies: &[ReplicationPolicy],
 ) -> Vec<ServiceAccountGrant> {
     let grant = |namespace: &str, name: &str, role: Role| ServiceAccountGrant {
@@ -228,8 +236,13 @@ fn grants(
         role,
     };
     let mut grants = vec![grant(&installation.namespace, &installation.service_account, Role::Pull)];
+<<<<<<< HEAD
     if prunes {
         grants.push(grant(&owner.namespace, &prune_job(&owner.name), Role::Maintain));
+=======
+    if maintains {
+        grants.push(grant(&owner.namespace, &maintenance_account(&owner.name), Role::Maintain));
+>>>>>>> c188243 (Jobs for collection and scrub beside the lifecycle's; tags that cannot move; redirects)
     }
     let this = Some(owner.name.as_str());
     for policy in policies {

@@ -1,5 +1,6 @@
-//! The `CronJob` that applies the lifecycle rules: a thin client of the running servers, which neither mounts the volume
-//! nor knows the bucket's credentials. What it did is read from the termination message of its Pod.
+//! The `CronJobs` of a Registry: lifecycle rules, collection, scrub. Each is a thin client of the running servers, which
+//! neither mounts the volume nor knows the bucket's credentials. What it did is read from the termination message of its
+//! Pod.
 
 use berth_crds::registry::LifecycleStatus;
 use berth_registry_core::job::PruneSummary;
@@ -12,12 +13,12 @@ use k8s_openapi::{
 };
 
 use super::{
-    Installation, ca_config_map, endpoint, prune_job,
-    validate::{Lifecycle, ValidRegistry},
+    Installation, ca_config_map, endpoint, job, maintenance_account,
+    validate::ValidRegistry,
     workload::{component_labels, tolerations},
 };
 use crate::{
-    objects::Owner,
+    objects::{self, Owner},
     pod::{Mount, PodParts, TOKEN_FILE, restricted},
 };
 
@@ -26,14 +27,62 @@ const START_DEADLINE_SECONDS: i64 = 600;
 /// A run that takes longer is ended; the next one goes on where it was.
 const RUN_DEADLINE_SECONDS: i64 = 6 * 3600;
 
-/// The `CronJob` of a Registry with lifecycle rules.
-pub fn cron_job(registry: &ValidRegistry, lifecycle: &Lifecycle, installation: &Installation) -> CronJob {
+/// Work that a server does when it is asked to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Task {
+    /// Applies the lifecycle rules.
+    Prune,
+    /// Gives the space of what was removed back.
+    Collect,
+    /// Compares all content with its digests.
+    Scrub,
+}
+
+impl Task {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Prune, Self::Collect, Self::Scrub];
+
+    /// The command of `berth-registry`, which also names the component.
+    pub fn command(self) -> &'static str {
+        match self {
+            Self::Prune => "prune",
+            Self::Collect => "gc",
+            Self::Scrub => "scrub",
+        }
+    }
+}
+
+/// When a task runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Schedule {
+    /// What is done.
+    pub task: Task,
+    /// Cron expression, UTC.
+    pub at: String,
+    /// Only say what would be done.
+    pub dry_run: bool,
+}
+
+/// A time of the night or of the week that is the Registry's own, so that many Registries do not wake at once.
+pub fn usual_time(task: Task, namespace: &str, name: &str) -> String {
+    let hash = objects::hash(&(namespace, name));
+    let number = hash.bytes().fold(0_u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
+    let (minute, hour, day) = (number % 60, number / 60 % 6, number / 360 % 7);
+    match task {
+        Task::Prune | Task::Collect => format!("{minute} {hour} * * *"),
+        Task::Scrub => format!("{minute} {hour} * * {day}"),
+    }
+}
+
+/// The `CronJob` of a task.
+pub fn cron_job(registry: &ValidRegistry, schedule: &Schedule, installation: &Installation) -> CronJob {
     let owner = &registry.owner;
+    let command = schedule.task.command();
     let url = endpoint(&owner.namespace, &owner.name);
     let ca = Mount::config_map("ca", &ca_config_map(&owner.name), "/etc/berth/ca", &["ca.crt"]);
     let token = Mount::token("token", &url, "/etc/berth/token");
     let mut args = vec![
-        "prune".to_owned(),
+        command.to_owned(),
         "--url".to_owned(),
         url,
         "--ca".to_owned(),
@@ -41,15 +90,15 @@ pub fn cron_job(registry: &ValidRegistry, lifecycle: &Lifecycle, installation: &
         "--token-file".to_owned(),
         token.file(TOKEN_FILE).display().to_string(),
     ];
-    if lifecycle.dry_run {
+    if schedule.dry_run {
         args.push("--dry-run".to_owned());
     }
-    let labels = component_labels(owner, "prune");
+    let labels = component_labels(owner, command);
     let pod = restricted(PodParts {
         labels: labels.clone(),
-        service_account: prune_job(&owner.name),
+        service_account: maintenance_account(&owner.name),
         pull_secrets: installation.pull_secrets.clone(),
-        container: "prune",
+        container: command,
         image: installation.image.clone(),
         args,
         mounts: vec![ca, token],
@@ -60,9 +109,9 @@ pub fn cron_job(registry: &ValidRegistry, lifecycle: &Lifecycle, installation: &
         ..PodParts::default()
     });
     CronJob {
-        metadata: owner.child(prune_job(&owner.name)),
+        metadata: owner.child(job(&owner.name, schedule.task)),
         spec: CronJobSpec {
-            schedule: lifecycle.schedule.clone(),
+            schedule: schedule.at.clone(),
             time_zone: Some("Etc/UTC".to_owned()),
             concurrency_policy: Some("Forbid".to_owned()),
             starting_deadline_seconds: Some(START_DEADLINE_SECONDS),
@@ -83,21 +132,21 @@ pub fn cron_job(registry: &ValidRegistry, lifecycle: &Lifecycle, installation: &
     }
 }
 
-/// The identity of the job: it may ask for a prune, and nothing of the cluster.
+/// The identity of the jobs: they may ask for maintenance, and nothing of the cluster.
 pub fn service_account(owner: &Owner) -> ServiceAccount {
     ServiceAccount {
-        metadata: owner.child(prune_job(&owner.name)),
+        metadata: owner.child(maintenance_account(&owner.name)),
         automount_service_account_token: Some(false),
         ..ServiceAccount::default()
     }
 }
 
-/// Selects the Pods of a Registry's prune job.
-pub fn pod_selector(owner: &Owner) -> String {
-    format!("{}={},app.kubernetes.io/component=prune", owner.label, owner.name)
+/// Selects the Pods of the runs of a Registry's task.
+pub fn pod_selector(owner: &Owner, task: Task) -> String {
+    format!("{}={},app.kubernetes.io/component={}", owner.label, owner.name, task.command())
 }
 
-/// The last run that ended, as the Pods tell it.
+/// The last run of the lifecycle rules that ended, as the Pods tell it.
 pub fn last_run(pods: &[Pod]) -> Option<LifecycleStatus> {
     let messages = pods.iter().filter_map(|pod| {
         let state = pod.status.as_ref()?.container_statuses.as_ref()?.first()?.state.as_ref()?;
