@@ -97,6 +97,22 @@ fn lifecycle_rules(#[case] rule: Value, #[case] refusal: &str) {
 }
 
 #[rstest]
+#[case(json!({"undeleteWindow": "14d", "scrubSchedule": "0 4 * * 0"}), OK)]
+#[case(json!({"schedule": "0 3 * * *"}), "schedule and rules go together")]
+#[case(json!({"rules": [{"priority": 1, "tagStatus": "Any", "keepLast": 1}]}), "schedule and rules go together")]
+fn lifecycle_schedules(#[case] lifecycle: Value, #[case] refusal: &str) {
+    expect::<Registry>(&json!({"storage": {"memory": {}}, "lifecycle": lifecycle}), None, refusal);
+}
+
+#[rstest]
+#[case(json!({"s3": {"bucket": "abc"}}), OK)]
+#[case(json!({"memory": {}}), "redirects needs storage.s3")]
+fn redirects_lead_to_a_bucket(#[case] storage: Value, #[case] refusal: &str) {
+    let spec = json!({"storage": storage, "redirects": {"networks": ["10.0.0.0/8"]}});
+    expect::<Registry>(&spec, None, refusal);
+}
+
+#[rstest]
 #[case(json!({"source": {"registry": "a"}, "destination": {"registry": "b"}}), OK)]
 #[case(json!({"source": {"registry": "a"}, "destination": {"url": "https://b", "credentials": {"secretName": "s"}}}), OK)]
 #[case(json!({"source": {}, "destination": {"registry": "b"}}), "exactly one of registry and url")]

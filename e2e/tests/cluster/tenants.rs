@@ -43,7 +43,7 @@ fn two_teams_cannot_read_each_others_registry() -> Outcome {
         expect(&at_first, &unbound, no, "the operator, with a token for the API server")?;
 
         // Tokens for the right registry, so that it knows who asks: they still may not read.
-        for account in ["default", "registry", "registry-prune"] {
+        for account in ["default", "registry", "registry-maintenance"] {
             for (site, registry) in [(&at_second, &second), (&at_first, &first)] {
                 let who = Who::Token(token(&one, "tenant-one", account, Some(registry))?);
                 let words = format!("ServiceAccount {account} of tenant-one at {}", registry.host);

@@ -92,6 +92,7 @@ pub fn server_config(registry: &ValidRegistry, installation: &Installation, moun
             allow: registry.grants.clone(),
         }),
         lifecycle: registry.rules.clone(),
+        undelete_window: registry.undelete_window,
         events: Some(EventSink {
             url: format!("https://{sink}/events"),
             ca_file: mounts.ca.file("ca.crt"),

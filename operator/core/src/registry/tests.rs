@@ -77,7 +77,7 @@ fn full() -> Value {
             "credentials": {"secretName": "s3"}, "ca": {"secretName": "s3-ca"},
         }},
         "access": {"anonymous": "Pull", "users": {"secretName": "users"}},
-        "lifecycle": {"schedule": "0 3 * * *", "dryRun": true, "rules": [
+        "lifecycle": {"schedule": "0 3 * * *", "dryRun": true, "undeleteWindow": "14d", "scrubSchedule": "0 5 1 * *", "rules": [
             {"priority": 20, "tagStatus": "Untagged", "olderThan": "14d"},
             {"priority": 10, "description": "ten releases", "repositories": ["app/**"], "tagPatterns": ["v*"], "keepLast": 10},
         ]},

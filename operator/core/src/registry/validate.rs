@@ -1,6 +1,6 @@
 //! From spec and world to a Registry that can be built: references resolved, texts parsed, unions closed.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 use berth_crds::{
     Registry, ReplicationPolicy, SecretReference,
@@ -8,6 +8,7 @@ use berth_crds::{
 };
 use berth_registry_core::{
     Pattern,
+    age::{Age, InvalidAge},
     config::{self, LifecycleRule, Role, ServiceAccountGrant},
 };
 use k8s_openapi::ByteString;
@@ -68,6 +69,8 @@ pub struct ValidRegistry {
     pub grants: Vec<ServiceAccountGrant>,
     /// Which images are removed, the lowest priority number first.
     pub rules: Vec<LifecycleRule>,
+    /// For how long what was removed can be brought back.
+    pub undelete_window: Option<Age>,
     /// What the servers are asked to do, and when.
     pub schedules: Vec<Schedule>,
     /// How the servers are placed.
@@ -118,6 +121,10 @@ pub fn validate(
         },
         users: access.users.map(|users| users.secret_name),
         rules,
+        undelete_window: lifecycle
+            .undelete_window
+            .map(|age| age.parse().map_err(|e: InvalidAge| invalid("lifecycle.undeleteWindow", &e)))
+            .transpose()?,
         schedules,
         pod: spec.pod.clone().unwrap_or_default(),
         paused: spec.paused,
@@ -188,10 +195,13 @@ fn schedules(lifecycle: &Lifecycle, owner: &Owner, storage: &Storage) -> Vec<Sch
         .collect()
 }
 
+fn invalid(field: &str, cause: &dyn fmt::Display) -> RegistryError {
+    RegistryError::FieldInvalid { field: field.to_owned(), cause: cause.to_string() }
+}
+
 fn rule(spec: &SpecRule) -> Result<LifecycleRule, RegistryError> {
-    let invalid = |field: &str, cause: &dyn std::fmt::Display| RegistryError::FieldInvalid {
-        field: format!("lifecycle.rules[priority={}].{field}", spec.priority),
-        cause: cause.to_string(),
+    let invalid = |field: &str, cause: &dyn fmt::Display| {
+        invalid(&format!("lifecycle.rules[priority={}].{field}", spec.priority), cause)
     };
     let patterns = |field: &str, texts: &[String]| {
         texts
@@ -217,7 +227,7 @@ fn rule(spec: &SpecRule) -> Result<LifecycleRule, RegistryError> {
             .older_than
             .as_ref()
             .map(|age| {
-                age.parse().map_err(|e: berth_registry_core::age::InvalidAge| invalid("olderThan", &e))
+                age.parse().map_err(|e: InvalidAge| invalid("olderThan", &e))
             })
             .transpose()?,
     })
@@ -236,13 +246,8 @@ fn grants(
         role,
     };
     let mut grants = vec![grant(&installation.namespace, &installation.service_account, Role::Pull)];
-<<<<<<< HEAD
-    if prunes {
-        grants.push(grant(&owner.namespace, &prune_job(&owner.name), Role::Maintain));
-=======
     if maintains {
         grants.push(grant(&owner.namespace, &maintenance_account(&owner.name), Role::Maintain));
->>>>>>> c188243 (Jobs for collection and scrub beside the lifecycle's; tags that cannot move; redirects)
     }
     let this = Some(owner.name.as_str());
     for policy in policies {
