@@ -93,6 +93,8 @@ pub fn server_config(registry: &ValidRegistry, installation: &Installation, moun
         }),
         lifecycle: registry.rules.clone(),
         undelete_window: registry.undelete_window,
+        immutable_tags: registry.immutable_tags.clone(),
+        redirects: registry.redirects.clone(),
         events: Some(EventSink {
             url: format!("https://{sink}/events"),
             ca_file: mounts.ca.file("ca.crt"),

@@ -76,7 +76,8 @@ fn full() -> Value {
             "bucket": "team-a", "prefix": "images/", "region": "eu-central-1", "endpoint": "http://s3.s3.svc:7070",
             "credentials": {"secretName": "s3"}, "ca": {"secretName": "s3-ca"},
         }},
-        "access": {"anonymous": "Pull", "users": {"secretName": "users"}},
+        "access": {"anonymous": "Pull", "users": {"secretName": "users"}, "immutableTags": ["v*"]},
+        "redirects": {"networks": ["10.0.0.0/8"]},
         "lifecycle": {"schedule": "0 3 * * *", "dryRun": true, "undeleteWindow": "14d", "scrubSchedule": "0 5 1 * *", "rules": [
             {"priority": 20, "tagStatus": "Untagged", "olderThan": "14d"},
             {"priority": 10, "description": "ten releases", "repositories": ["app/**"], "tagPatterns": ["v*"], "keepLast": 10},
@@ -198,6 +199,9 @@ fn replication_is_granted_what_it_needs() {
 #[case(json!({"storage": {"s3": {"bucket": "abc", "credentials": {"secretName": "gone"}}}}), Some("SecretNotFound"))]
 #[case(json!({"storage": {"s3": {"bucket": "abc", "credentials": {"secretName": "users"}}}}), Some("SecretKeyMissing"))]
 #[case(json!({"storage": {"s3": {"bucket": "abc", "ca": {"secretName": "s3"}}}}), Some("SecretKeyMissing"))]
+#[case(json!({"storage": {"s3": {"bucket": "abc"}}, "redirects": {"networks": ["10.0.0.0/64"]}}), Some("FieldInvalid"))]
+#[case(json!({"storage": {"memory": {}}, "access": {"immutableTags": ["***"]}}), Some("FieldInvalid"))]
+#[case(json!({"storage": {"memory": {}}, "lifecycle": {"undeleteWindow": "99999999999999999999d"}}), Some("FieldInvalid"))]
 #[case(json!({"storage": {"memory": {}}, "lifecycle": {"schedule": "0 3 * * *", "rules": [
     {"priority": 1, "tagPatterns": ["***"], "keepLast": 1}]}}), Some("FieldInvalid"))]
 #[case(json!({"storage": {"memory": {}}, "lifecycle": {"schedule": "0 3 * * *", "rules": [

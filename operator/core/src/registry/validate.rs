@@ -1,15 +1,18 @@
 //! From spec and world to a Registry that can be built: references resolved, texts parsed, unions closed.
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, str::FromStr};
 
 use berth_crds::{
     Registry, ReplicationPolicy, SecretReference,
-    registry::{Anonymous, Lifecycle, LifecycleRule as SpecRule, PodOptions, S3, Storage as SpecStorage, TagStatus},
+    registry::{
+        Anonymous, Lifecycle, LifecycleRule as SpecRule, PodOptions, Redirects as SpecRedirects, S3,
+        Storage as SpecStorage, TagStatus,
+    },
 };
 use berth_registry_core::{
     Pattern,
     age::{Age, InvalidAge},
-    config::{self, LifecycleRule, Role, ServiceAccountGrant},
+    config::{self, LifecycleRule, RedirectMode, Redirects, Role, ServiceAccountGrant},
 };
 use k8s_openapi::ByteString;
 
@@ -67,6 +70,10 @@ pub struct ValidRegistry {
     pub users: Option<String>,
     /// `ServiceAccounts` that may call.
     pub grants: Vec<ServiceAccountGrant>,
+    /// Tags that cannot be moved.
+    pub immutable_tags: Vec<Pattern>,
+    /// Which clients are sent to the bucket.
+    pub redirects: Option<Redirects>,
     /// Which images are removed, the lowest priority number first.
     pub rules: Vec<LifecycleRule>,
     /// For how long what was removed can be brought back.
@@ -120,6 +127,8 @@ pub fn validate(
             Some(Anonymous::Pull) => config::Anonymous::Read,
         },
         users: access.users.map(|users| users.secret_name),
+        immutable_tags: parse_all("access.immutableTags", &access.immutable_tags)?,
+        redirects: spec.redirects.as_ref().map(redirects).transpose()?,
         rules,
         undelete_window: lifecycle
             .undelete_window
@@ -199,15 +208,24 @@ fn invalid(field: &str, cause: &dyn fmt::Display) -> RegistryError {
     RegistryError::FieldInvalid { field: field.to_owned(), cause: cause.to_string() }
 }
 
+fn parse_all<T: FromStr<Err: fmt::Display>>(field: &str, texts: &[String]) -> Result<Vec<T>, RegistryError> {
+    texts.iter().map(|text| text.parse().map_err(|e| invalid(field, &e))).collect()
+}
+
+fn redirects(spec: &SpecRedirects) -> Result<Redirects, RegistryError> {
+    Ok(Redirects {
+        mode: RedirectMode::On,
+        networks: parse_all("redirects.networks", &spec.networks)?,
+        lifetime: None,
+    })
+}
+
 fn rule(spec: &SpecRule) -> Result<LifecycleRule, RegistryError> {
     let invalid = |field: &str, cause: &dyn fmt::Display| {
         invalid(&format!("lifecycle.rules[priority={}].{field}", spec.priority), cause)
     };
     let patterns = |field: &str, texts: &[String]| {
-        texts
-            .iter()
-            .map(|text| text.parse::<Pattern>().map_err(|e| invalid(field, &e)))
-            .collect::<Result<_, _>>()
+        parse_all(&format!("lifecycle.rules[priority={}].{field}", spec.priority), texts)
     };
     let count = |field: &str, number: i32| {
         u32::try_from(number).map_err(|_| invalid(field, &"it must not be negative"))
@@ -226,9 +244,7 @@ fn rule(spec: &SpecRule) -> Result<LifecycleRule, RegistryError> {
         older_than: spec
             .older_than
             .as_ref()
-            .map(|age| {
-                age.parse().map_err(|e: InvalidAge| invalid("olderThan", &e))
-            })
+            .map(|age| age.parse().map_err(|e: InvalidAge| invalid("olderThan", &e)))
             .transpose()?,
     })
 }
