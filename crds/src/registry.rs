@@ -368,6 +368,10 @@ pub struct RegistryStatus {
     /// The served certificate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub certificate: Option<CertificateStatus>,
+    /// SHA-256 of the configuration that all servers run, in hex.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub configuration: Option<String>,
     /// The last run of the lifecycle rules.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lifecycle: Option<LifecycleStatus>,

@@ -74,6 +74,8 @@ pub fn rules() -> Rules {
                 OWN,
             ),
             rule("", &["pods"], READ),
+            // An annotation makes the kubelet bring a changed configuration at once instead of within a minute or two.
+            rule("", &["pods"], &["patch"]),
             rule("apps", &["deployments"], OWN),
             rule("batch", &["cronjobs", "jobs"], OWN),
             rule("networking.k8s.io", &["networkpolicies"], OWN),

@@ -3,15 +3,16 @@
 
 use berth_operator_core::{
     objects::Owner,
-    registry::{Children, ValidRegistry, job},
+    registry::{Children, ValidRegistry, job, status::Observed, workload::CONFIGURATION},
 };
-use k8s_openapi::api::batch::v1::CronJob;
+use k8s_openapi::api::{batch::v1::CronJob, core::v1::Pod};
 use kube::{
     Api,
     api::{Patch, PatchParams},
 };
 use serde_json::json;
 
+use super::build::Applied;
 use crate::{
     Context,
     apply::{Applier, ApplyError},
@@ -33,6 +34,25 @@ pub(super) async fn apply(context: &Context, owner: &Owner, children: &Children)
     applier.converge(&children.deployments).await?;
     applier.converge(&children.disruption_budgets).await?;
     applier.converge(&children.cron_jobs).await
+}
+
+/// Has servers fetch a changed configuration at once: the kubelet looks at the Secrets of a Pod when the Pod changes, else
+/// once a minute or so.
+pub(super) async fn hurry(
+    context: &Context,
+    applied: &Applied,
+    observed: &Observed,
+) -> Result<(), kube::Error> {
+    let pods: Api<Pod> = Api::namespaced(context.client.clone(), &applied.registry.owner.namespace);
+    for name in &observed.outdated {
+        let patch = json!({"metadata": {"annotations": {CONFIGURATION: applied.configuration}}});
+        match pods.patch_metadata(name, &PatchParams::default(), &Patch::Merge(patch)).await {
+            // It is gone: the one that comes mounts what is current.
+            Err(kube::Error::Api(status)) if status.code == 404 => {}
+            patched => drop(patched?),
+        }
+    }
+    Ok(())
 }
 
 /// A paused Registry's jobs do not run; nothing else of it is touched.

@@ -16,12 +16,14 @@ pub(super) struct Applied {
     pub(super) registry: ValidRegistry,
     /// When the certificate is good; unknown while the Registry is paused.
     pub(super) certificate: Option<Validity>,
+    /// SHA-256 of the configuration; unknown while the Registry is paused.
+    pub(super) configuration: Option<String>,
 }
 
 impl Applied {
     /// Of a Registry whose children are left as they are.
     pub(super) fn unchanged(registry: ValidRegistry) -> Self {
-        Self { registry, certificate: None }
+        Self { registry, certificate: None, configuration: None }
     }
 
     /// When the certificate has to be made anew.
@@ -50,5 +52,6 @@ pub(super) fn build(
         bundle: fetched.authority.bundle().as_pem().to_owned(),
     };
     let children = registry::build(&valid, &installation(context), &tls).map_err(ReconcileError::from)?;
-    Ok((children, Applied { registry: valid, certificate: Some(issued.validity) }))
+    let configuration = Some(children.configuration.clone());
+    Ok((children, Applied { registry: valid, certificate: Some(issued.validity), configuration }))
 }

@@ -96,7 +96,9 @@ async fn reconcile(object: Arc<Guarded<Registry>>, context: Context) -> Result<A
     };
     match converge(registry, &context).await {
         Ok(applied) => {
-            let ready = status::write(&context, registry, &applied).await?;
+            let observed = status::observe(&context, registry, &applied).await?;
+            apply::hurry(&context, &applied, &observed).await?;
+            let ready = status::write(&context, registry, &applied, &observed).await?;
             Ok(Action::requeue(if ready { applied.look_again().min(NET) } else { UNREADY }))
         }
         Err(Failure::Refused(error)) => {

@@ -32,11 +32,11 @@ pub(super) async fn write(
     context: &Context,
     registry: &Registry,
     applied: &Applied,
+    observed: &Observed,
 ) -> Result<bool, ReconcileError> {
     let valid = &applied.registry;
     let owner = &valid.owner;
-    let observed = observe(context, owner, valid.replicas).await?;
-    let state = status::state(valid.replicas, valid.paused, &observed);
+    let state = status::state(valid.replicas, valid.paused, observed);
     let pods: Api<Pod> = Api::namespaced(context.client.clone(), &owner.namespace);
     let lifecycle = if valid.schedules.iter().any(|schedule| schedule.task == Task::Prune) {
         let selected = ListParams::default().labels(&jobs::pod_selector(owner, Task::Prune));
@@ -44,8 +44,11 @@ pub(super) async fn write(
     } else {
         None
     };
-    let facts =
-        Facts { certificate_until: applied.certificate.map(|validity| validity.not_after), lifecycle };
+    let facts = Facts {
+        certificate_until: applied.certificate.map(|validity| validity.not_after),
+        configuration: applied.configuration.clone().filter(|_| matches!(state, State::Ready { .. })),
+        lifecycle,
+    };
     patch(context, registry, owner, &state, observed.deployment.as_ref(), facts).await?;
     Ok(matches!(state, State::Ready { .. }))
 }
@@ -114,22 +117,37 @@ fn deployments(context: &Context, owner: &Owner) -> Api<Deployment> {
     Api::namespaced(context.client.clone(), &owner.namespace)
 }
 
-/// Looks at the Deployment, and at the Pods only if it is not complete.
-async fn observe(context: &Context, owner: &Owner, replicas: i32) -> Result<Observed, kube::Error> {
+/// Looks at the Deployment; at the Pods only if it is not complete, or if they have not said yet that they run the
+/// configuration.
+pub(super) async fn observe(
+    context: &Context,
+    registry: &Registry,
+    applied: &Applied,
+) -> Result<Observed, ReconcileError> {
+    let (owner, replicas) = (&applied.registry.owner, applied.registry.replicas);
     let deployment = deployments(context, owner).get_opt(&owner.name).await?;
     let without_pods = Observed { deployment, ..Observed::default() };
-    if matches!(status::state(replicas, false, &without_pods), State::Ready { .. }) {
+    let complete = matches!(status::state(replicas, false, &without_pods), State::Ready { .. });
+    let said = registry.status.as_ref().and_then(|status| status.configuration.as_ref());
+    let wanted = applied.configuration.as_ref().filter(|wanted| Some(*wanted) != said);
+    if complete && wanted.is_none() {
         return Ok(without_pods);
     }
     let selector = format!("{},app.kubernetes.io/component=server", owner.selector());
     let pods: Api<Pod> = Api::namespaced(context.client.clone(), &owner.namespace);
     let pods = pods.list(&ListParams::default().labels(&selector)).await?.items;
     let bundle = context.bundle.borrow().clone();
-    let unready = match bundle {
-        Some(bundle) => probe::ask(owner, &pods, &bundle).await,
-        None => Vec::new(),
-    };
-    Ok(Observed { pods, unready, ..without_pods })
+    let Some(bundle) = bundle else { return Ok(Observed { pods, ..without_pods }) };
+    Ok(match wanted {
+        Some(wanted) if complete => {
+            let outdated = probe::outdated(owner, &pods, &bundle, wanted).await;
+            Observed { pods, outdated, ..without_pods }
+        }
+        _ => {
+            let unready = probe::unready(owner, &pods, &bundle).await;
+            Observed { pods, unready, ..without_pods }
+        }
+    })
 }
 
 async fn patch(

@@ -70,6 +70,24 @@ pub struct ServerConfig {
     pub drain_delay: Option<Age>,
 }
 
+impl ServerConfig {
+    /// The part that applies only to a new process; a running one follows the rest.
+    #[must_use]
+    pub fn fixed(self) -> Self {
+        Self {
+            anonymous: None,
+            service_accounts: None,
+            lifecycle: Vec::new(),
+            undelete_window: None,
+            upload_lease: None,
+            immutable_tags: Vec::new(),
+            sparse_manifests: false,
+            slow_requests: None,
+            ..self
+        }
+    }
+}
+
 /// An OpenTelemetry collector that takes OTLP over HTTP.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use berth_registry_core::Digest;
 use k8s_openapi::{
     ByteString,
     api::{
@@ -54,6 +55,8 @@ pub struct Children {
     pub deployments: Vec<Deployment>,
     /// The jobs.
     pub cron_jobs: Vec<CronJob>,
+    /// SHA-256 of the configuration, in hex, as servers name the one that they run.
+    pub configuration: String,
 }
 
 /// Builds them.
@@ -64,13 +67,14 @@ pub fn build(
 ) -> Result<Children, serde_yaml::Error> {
     let owner = &registry.owner;
     let mounts = Mounts::new(registry);
-    let yaml = serde_yaml::to_string(&config::server_config(registry, installation, &mounts))?;
-    // Certificates and users are picked up while the server runs; the rest is not.
+    let config = config::server_config(registry, installation, &mounts);
+    let yaml = serde_yaml::to_string(&config)?;
     let store_secrets = match &registry.storage {
         Storage::S3 { secrets, .. } => secrets.as_str(),
         Storage::Volume { .. } | Storage::Memory => "",
     };
-    let config_hash = objects::hash(&(&yaml, store_secrets));
+    // What a server picks up while it runs is no reason to replace it.
+    let config_hash = objects::hash(&(config.fixed(), store_secrets));
     let server_account = ServiceAccount {
         metadata: owner.child(owner.name.clone()),
         automount_service_account_token: Some(false),
@@ -78,6 +82,7 @@ pub fn build(
     };
     let maintenance = (!registry.schedules.is_empty()).then(|| jobs::service_account(owner));
     let certificate = [("tls.crt", &tls.certificate), ("tls.key", &tls.key), ("ca.crt", &tls.bundle)];
+    let configuration = Digest::sha256(yaml.as_bytes()).hex().to_owned();
     Ok(Children {
         claims: workload::claim(registry).into_iter().collect(),
         service_accounts: std::iter::once(server_account).chain(maintenance).collect(),
@@ -99,6 +104,7 @@ pub fn build(
             .iter()
             .map(|schedule| jobs::cron_job(registry, schedule, installation))
             .collect(),
+        configuration,
     })
 }
 

@@ -36,6 +36,8 @@ pub struct Observed {
     pub pods: Vec<Pod>,
     /// What Pods that run and are not ready say.
     pub unready: Vec<Unready>,
+    /// Pods that run an older configuration than they are to; only looked for when the Deployment is complete.
+    pub outdated: Vec<String>,
 }
 
 /// The state of a Registry whose children were applied.
@@ -65,6 +67,13 @@ fn servers(replicas: i32, observed: &Observed) -> State {
     let others = count(status.replicas) - updated;
     let current = status.observed_generation >= deployment.metadata.generation;
     if current && updated == replicas && available == replicas && others == 0 {
+        if !observed.outdated.is_empty() {
+            let message = format!(
+                "the changed configuration is on its way to {} of {replicas} servers",
+                observed.outdated.len()
+            );
+            return progressing("Configuring", &message);
+        }
         return match replicas {
             0 => State::Ready { reason: "ScaledToZero", message: "no server is asked for".to_owned() },
             1 => State::Ready { reason: "Available", message: "the server is ready".to_owned() },
@@ -134,6 +143,8 @@ fn progressing(reason: &str, message: &str) -> State {
 /// What is written beside the conditions.
 #[derive(Clone, Debug, Default)]
 pub struct Facts {
+    /// The configuration that all servers run; unknown if not all of them run the same.
+    pub configuration: Option<String>,
     /// When the certificate ends.
     pub certificate_until: Option<Timestamp>,
     /// The last run of the lifecycle rules that is known.
@@ -166,6 +177,7 @@ pub fn status(
             .certificate_until
             .map(|until| CertificateStatus { not_after: Time(until) })
             .or_else(|| before.certificate.clone()),
+        configuration: facts.configuration.or_else(|| before.configuration.clone()),
         lifecycle: facts.lifecycle.filter(newer).or_else(|| before.lifecycle.clone()),
     }
 }

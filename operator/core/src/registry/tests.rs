@@ -159,7 +159,12 @@ fn servers_restart_only_for_what_matters() {
     assert_eq!(config_hash(&children(scaled, &world())), before);
     let mut rules = full();
     rules["lifecycle"]["rules"][0]["olderThan"] = json!("15d");
-    assert_ne!(config_hash(&children(rules, &world())), before);
+    let with_rules = children(rules, &world());
+    assert_eq!(config_hash(&with_rules), before);
+    assert_ne!(with_rules.configuration, children(full(), &world()).configuration);
+    let mut moved = full();
+    moved["storage"]["s3"]["prefix"] = json!("elsewhere/");
+    assert_ne!(config_hash(&children(moved, &world())), before);
 }
 
 #[test]
@@ -251,6 +256,10 @@ fn unready(reason: &str) -> Vec<Unready> {
 #[rstest]
 #[case::nothing_yet(Observed::default(), "Reconciling Creating")]
 #[case::ready(Observed { deployment: Some(deployment(2, 2, 2, 2)), ..Observed::default() }, "Ready Available")]
+#[case::old_configuration(
+    Observed { deployment: Some(deployment(2, 2, 2, 2)), outdated: vec!["registry-1".into()], ..Observed::default() },
+    "Reconciling Configuring"
+)]
 #[case::not_seen_yet(Observed { deployment: Some(deployment(1, 2, 2, 2)), ..Observed::default() }, "Reconciling RollingOut")]
 #[case::old_servers_left(Observed { deployment: Some(deployment(2, 3, 2, 3)), ..Observed::default() }, "Reconciling RollingOut")]
 #[case::one_of_two(Observed { deployment: Some(deployment(2, 2, 2, 1)), ..Observed::default() }, "Reconciling RollingOut")]
@@ -306,6 +315,7 @@ fn the_whole_status() {
     }]}));
     let facts = Facts {
         certificate_until: Some("2030-03-01T00:00:00Z".parse().unwrap()),
+        configuration: Some("0".repeat(64)),
         lifecycle: jobs::last_run(&[finished]),
     };
     let status = status::status(

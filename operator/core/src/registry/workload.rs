@@ -27,6 +27,9 @@ use crate::{
 /// Annotation of a server's Pod: a hash of all that a running server does not pick up by itself.
 pub const CONFIG_HASH: &str = "berth.dev/config";
 
+/// Annotation of a running server's Pod: the configuration that it was told to fetch.
+pub const CONFIGURATION: &str = "berth.dev/configuration";
+
 /// Tells servers from jobs.
 const COMPONENT: &str = "app.kubernetes.io/component";
 
