@@ -1,4 +1,4 @@
-//! Lifecycle rules: the CronJob that the operator makes, run by hand as an administrator would.
+//! Lifecycle rules, collection and scrub: the CronJobs that the operator makes, run by hand as an administrator would.
 
 use std::collections::BTreeSet;
 
@@ -7,7 +7,8 @@ use berth_e2e::fixtures::{Endpoint, Failure, Form, Outcome, Team, story};
 use serde_json::{Value, json};
 
 /// R-LIFE-1, R-LIFE-2, R-LIFE-3: a dry run removes nothing and says what it would; then exactly that is removed,
-/// and the signature of a kept image stays.
+/// and the signature of a kept image stays. R-OPR-1: changed rules are in force without a restart.
+/// R-STO-4, R-STO-6: collection takes what is not needed, scrub finds everything else whole.
 #[test]
 fn a_prune_removes_what_the_rules_say_and_nothing_else() -> Outcome {
     story(|story| {
@@ -35,12 +36,13 @@ fn a_prune_removes_what_the_rules_say_and_nothing_else() -> Outcome {
         ensure!(status["dryRun"] == json!(true) && status["removed"] == json!(3), "{status}");
 
         // Applied as the user would, in the whole.
+        let server = server(&team)?;
         team.registry("registry", spec(false))?;
         let generation = team.get("registry/registry")?["metadata"]["generation"].clone();
         team.wait("registry/registry", &format!("jsonpath={{.status.observedGeneration}}={generation}"))?;
-        team.kubectl(&["rollout", "status", "deployment/registry", "--timeout=120s"])?;
         team.wait("registry/registry", "condition=Ready")?;
         prune(&team, "real")?;
+        ensure!(self::server(&team)? == server, "changed rules replaced the server");
         let gone: BTreeSet<_> = before.difference(&tags(&team, &registry, "app/web")?).cloned().collect();
         ensure!(gone == BTreeSet::from(["v1".into(), "v2".into()]), "gone: {gone:?}");
         ensure!(
@@ -51,13 +53,26 @@ fn a_prune_removes_what_the_rules_say_and_nothing_else() -> Outcome {
         team.verify(&key, &kept.pinned)?;
         let status = run(&team)?;
         ensure!(status["dryRun"] == json!(false) && status["removed"] == json!(3), "{status}");
+
+        let collected = work(&team, "gc", "collected")?;
+        ensure!(collected.contains("summary"), "{collected}");
+        let scrubbed = work(&team, "scrub", "scrubbed")?;
+        ensure!(scrubbed.contains("summary") && !scrubbed.contains("corrupt"), "{scrubbed}");
+        team.run("crane", &["validate", "--remote", &kept.pinned])?;
+        team.verify(&key, &kept.pinned)?;
         Ok(())
     })
 }
 
+/// The server's Pod, with its restarts.
+fn server(team: &Team<'_>) -> Result<String, Failure> {
+    let selector = "app.kubernetes.io/component=server";
+    let path = "jsonpath={range .items[*]}{.metadata.uid} {.status.containerStatuses[0].restartCount}{end}";
+    Ok(team.kubectl(&["get", "pods", "-l", selector, "-o", path])?)
+}
+
 fn spec(dry_run: bool) -> Value {
     json!({
-        // Rules change the configuration, which replaces the Pod: the content must outlive it.
         "storage": {"volume": {"size": "64Mi"}},
         "lifecycle": {
             "schedule": "0 3 * * *",
@@ -70,9 +85,13 @@ fn spec(dry_run: bool) -> Value {
     })
 }
 
-/// Runs the CronJob now and returns what the job printed.
 fn prune(team: &Team<'_>, job: &str) -> Result<String, Failure> {
-    team.kubectl(&["create", "job", job, "--from=cronjob/registry-prune"])?;
+    work(team, "prune", job)
+}
+
+/// Runs a CronJob now and returns what the job printed.
+fn work(team: &Team<'_>, task: &str, job: &str) -> Result<String, Failure> {
+    team.kubectl(&["create", "job", job, &format!("--from=cronjob/registry-{task}")])?;
     team.wait(&format!("job/{job}"), "condition=Complete")?;
     Ok(team.kubectl(&["logs", &format!("job/{job}")])?)
 }
