@@ -151,6 +151,8 @@ pub fn engine_options(settings: &Settings) -> EngineOptions {
         upload_lease: settings.upload_lease,
         sparse_manifests: settings.sparse_manifests,
         immutable_tags: settings.immutable_tags.clone(),
+        upload_memory: settings.upload_memory,
+        max_uploads: settings.max_uploads,
         ..EngineOptions::default()
     }
 }

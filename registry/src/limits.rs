@@ -29,3 +29,29 @@ pub const CONNECTION_WINDOW: u32 = STREAM_WINDOW * MAX_STREAMS;
 pub const UPLOAD_MEMORY: usize = 64 << 20;
 /// Requests that bring bytes of blobs at once, unless configured.
 pub const MAX_UPLOADS: usize = 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_says_the_same() {
+        let (seconds, kib) = (|span: Duration| span.as_secs(), |bytes: u32| bytes >> 10);
+        let rows = [
+            format!("| TLS handshake | {} s |", seconds(HANDSHAKE)),
+            format!("| head of a request; idle HTTP/1.1 connection | {} s |", seconds(HEAD)),
+            format!("| silence within a body | {} s |", seconds(BODY_STALLED)),
+            format!("| a client that takes nothing | {} s |", seconds(WRITE_STALLED)),
+            format!("| size of a head | {} KiB, {MAX_HEADERS} fields |", kib(MAX_HEAD)),
+            format!("| connections | {MAX_CONNECTIONS} |"),
+            format!("| HTTP/2 streams of a connection | {MAX_STREAMS} |"),
+            format!("| HTTP/2 window of a stream | {} KiB |", kib(STREAM_WINDOW)),
+            format!("| memory for parts (`uploads.memory`) | {} MiB |", UPLOAD_MEMORY >> 20),
+            format!("| requests that bring bytes (`uploads.atOnce`) | {MAX_UPLOADS} |"),
+        ];
+        let page = include_str!("../DESIGN.md");
+        for row in rows {
+            assert!(page.contains(&row), "DESIGN.md lacks {row:?}");
+        }
+    }
+}

@@ -13,6 +13,7 @@ use hyper_util::{
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
     time::timeout,
 };
 use tokio_rustls::TlsAcceptor;
@@ -34,6 +35,7 @@ pub async fn serve(
     drain_delay: Duration,
 ) {
     let (connections, builder) = (GracefulShutdown::new(), Arc::new(builder()));
+    let places = Arc::new(Semaphore::new(limits::MAX_CONNECTIONS));
     let stop = async {
         stop.await;
         tracing::info!(delay_s = drain_delay.as_secs(), "draining");
@@ -44,17 +46,21 @@ pub async fn serve(
     loop {
         let accepted = tokio::select! {
             () = &mut stop => break,
-            accepted = listener.accept() => accepted,
+            accepted = accept(&listener, &places) => accepted,
         };
         match accepted {
-            Ok((stream, remote)) => {
+            Ok((stream, remote, place)) => {
                 let connection = Connection {
                     remote,
                     app: app.clone(),
                     builder: builder.clone(),
                     watcher: connections.watcher(),
                 };
-                tokio::spawn(connection.run(stream, tls.clone()));
+                let tls = tls.clone();
+                tokio::spawn(async move {
+                    connection.run(stream, tls).await;
+                    drop(place);
+                });
             }
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection");
@@ -66,6 +72,16 @@ pub async fn serve(
     drop(listener);
     tracing::info!(connections = connections.count(), "finishing what is in flight");
     connections.shutdown().await;
+}
+
+/// The next connection, once there is a place for it. Until then it waits in the system's queue.
+async fn accept(
+    listener: &TcpListener,
+    places: &Arc<Semaphore>,
+) -> io::Result<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
+    let place = Arc::clone(places).acquire_owned().await.map_err(io::Error::other)?;
+    let (stream, remote) = listener.accept().await?;
+    Ok((stream, remote, place))
 }
 
 fn builder() -> Builder<TokioExecutor> {

@@ -7,18 +7,22 @@ use std::{
 };
 
 use berth_registry_core::{
-    Age, Pattern,
+    Age, Pattern, Size,
     config::{Anonymous, EventSink, LifecycleRule, ServerConfig, ServiceAccounts, TlsFiles, TraceSink},
 };
 use serde::de::DeserializeOwned;
 
 use crate::reload::Unreadable;
 
+use crate::limits;
+
 const DEFAULT_LISTEN: &str = "0.0.0.0:5000";
 const STORES: [&str; 3] = ["memory:", "file:///", "s3://"];
 const DEFAULT_DRAIN_DELAY: Age = Age::from_secs(5);
 const DEFAULT_UNDELETE_WINDOW: Age = Age::from_secs(7 * 86_400);
 const DEFAULT_UPLOAD_LEASE: Age = Age::from_secs(86_400);
+
+const LEAST_UPLOAD_MEMORY: usize = 16 << 20;
 
 /// Valid settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,6 +57,10 @@ pub struct Settings {
     pub slow_requests: Option<Duration>,
     /// Where traces go.
     pub traces: Option<TraceSink>,
+    /// Memory for parts of uploads, in bytes.
+    pub upload_memory: usize,
+    /// Requests that bring bytes of blobs at once.
+    pub max_uploads: usize,
     /// How long to go on serving after readiness said `Draining`.
     pub drain_delay: Duration,
 }
@@ -96,6 +104,12 @@ pub enum SettingsError {
     /// Two rules of one priority.
     #[error("lifecycle rules must have different priorities: {0} is there twice")]
     SamePriority(u32),
+    /// Less than two parts of an upload to S3.
+    #[error("uploads.memory {0} is too little: write 16Mi or more")]
+    UploadMemory(Size),
+    /// Nobody may push.
+    #[error("uploads.atOnce must be at least 1: to keep pushes out, give roles that may only pull")]
+    NoUploads,
     /// A rule that removes nothing or everything.
     #[error("lifecycle rule {0} must have exactly one of keepLast and olderThan")]
     RuleAction(u32),
@@ -122,6 +136,10 @@ pub struct Overrides {
     pub immutable_tags: Vec<Pattern>,
     /// `--sparse-manifests`.
     pub sparse_manifests: bool,
+}
+
+fn in_memory(size: Size) -> usize {
+    usize::try_from(size.bytes()).unwrap_or(usize::MAX)
 }
 
 /// Reads a configuration file.
@@ -156,6 +174,13 @@ impl Settings {
             _ => return Err(SettingsError::HalfTls),
         };
         check_rules(&file.lifecycle)?;
+        let uploads = file.uploads.unwrap_or_default();
+        if let Some(memory) = uploads.memory.filter(|memory| in_memory(*memory) < LEAST_UPLOAD_MEMORY) {
+            return Err(SettingsError::UploadMemory(memory));
+        }
+        if uploads.at_once == Some(0) {
+            return Err(SettingsError::NoUploads);
+        }
         let store = overrides.store.or(file.store).ok_or(SettingsError::NoStore)?;
         if !STORES.iter().any(|kind| store.starts_with(kind)) {
             return Err(SettingsError::UnknownStore(store));
@@ -169,6 +194,8 @@ impl Settings {
             anonymous: overrides.anonymous.or(file.anonymous).unwrap_or_default(),
             service_accounts: file.service_accounts,
             lifecycle: file.lifecycle,
+            upload_memory: uploads.memory.map_or(limits::UPLOAD_MEMORY, in_memory),
+            max_uploads: uploads.at_once.map_or(limits::MAX_UPLOADS, usize::from),
             undelete_window: file.undelete_window.unwrap_or(DEFAULT_UNDELETE_WINDOW).as_duration(),
             upload_lease: file.upload_lease.unwrap_or(DEFAULT_UPLOAD_LEASE).as_duration(),
             events: file.events,
@@ -197,6 +224,10 @@ impl Settings {
             ("htpasswd", self.htpasswd != changed.htpasswd),
             ("events", self.events != changed.events),
             ("traces.endpoint", endpoint(self) != endpoint(changed)),
+            (
+                "uploads",
+                (self.upload_memory, self.max_uploads) != (changed.upload_memory, changed.max_uploads),
+            ),
             ("drainDelay", self.drain_delay != changed.drain_delay),
         ];
         differs.into_iter().filter_map(|(key, differs)| differs.then_some(key)).collect()
@@ -257,6 +288,8 @@ mod tests {
     #[case("plainHttp: true", "--store")]
     #[case("{store: 'ftp://a', plainHttp: true}", "ftp://a")]
     #[case("store: 'memory:'", "--plain-http")]
+    #[case("{store: 'memory:', plainHttp: true, uploads: {memory: 8Mi}}", "16Mi or more")]
+    #[case("{store: 'memory:', plainHttp: true, uploads: {atOnce: 0}}", "at least 1")]
     #[case("{store: 'memory:', plainHttp: true, tls: {cert: a, key: b}}", "contradict")]
     #[case(
         "{store: 'memory:', plainHttp: true, lifecycle: [{priority: 1, keepLast: 1}, {priority: 1, keepLast: 2}]}",

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use crate::{age::Age, pattern::Pattern};
+use crate::{age::Age, pattern::Pattern, size::Size};
 
 /// `berth.yaml`: everything that `berth-registry serve` can be told. Flags and `BERTH_…` variables override it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,6 +46,9 @@ pub struct ServerConfig {
     /// For how long a blob stays that no manifest has named, and an upload that nobody goes on with; 24h if unset.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub upload_lease: Option<Age>,
+    /// What uploads may take.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub uploads: Option<Uploads>,
     /// Where pushes are reported.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub events: Option<EventSink>,
@@ -127,6 +130,19 @@ impl TryFrom<f64> for Ratio {
             Err(format!("{ratio} is no ratio: write a number from 0 to 1"))
         }
     }
+}
+
+/// What uploads may take of one process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Uploads {
+    /// Memory for parts of blobs on their way to the store, all uploads together; 64Mi if unset. The process needs about
+    /// 32Mi beside it, and up to half a MiB for each connection that pushes over HTTP/2.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory: Option<Size>,
+    /// Requests that bring bytes of blobs at once; further ones are answered with 429. 1024 if unset.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub at_once: Option<u16>,
 }
 
 /// A certificate chain and its key.

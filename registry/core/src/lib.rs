@@ -14,6 +14,7 @@ pub mod pattern;
 pub mod protocol;
 pub mod record;
 pub mod reference;
+pub mod size;
 
 pub use age::Age;
 pub use digest::{Algorithm, Digest};
@@ -21,3 +22,4 @@ pub use manifest::{Descriptor, Manifest};
 pub use name::{Reference, RepositoryName, Tag};
 pub use pattern::Pattern;
 pub use reference::ImageReference;
+pub use size::Size;

@@ -31,6 +31,9 @@ pub enum EngineError {
     /// Another request is writing to the same upload.
     #[error("another request is writing to this upload: wait for its answer")]
     UploadBusy,
+    /// All places for requests that bring bytes are taken.
+    #[error("too many clients push at once: wait a little and send this again")]
+    TooManyUploads,
     /// The upload's bytes are gone; it can only be begun anew.
     #[error("the uploaded bytes were reclaimed meanwhile: upload the blob again")]
     UploadLost,
@@ -116,6 +119,7 @@ impl EngineError {
             Self::UploadUnknown => "UploadUnknown",
             Self::UploadOffset { .. } => "UploadOffset",
             Self::UploadBusy => "UploadBusy",
+            Self::TooManyUploads => "TooManyUploads",
             Self::UploadLost => "UploadLost",
             Self::UploadTooLarge => "UploadTooLarge",
             Self::Body(_) => "BodyBroken",

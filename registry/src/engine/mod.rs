@@ -18,6 +18,7 @@ use berth_registry_core::{
 };
 use bytes::Bytes;
 use futures::stream::BoxStream;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use ulid::Ulid;
 
 use crate::limits;
@@ -62,6 +63,8 @@ pub struct EngineOptions {
     pub link_cache: Duration,
     /// Memory for parts of uploads on their way to the store, in bytes, for all uploads together.
     pub upload_memory: usize,
+    /// Requests that bring bytes of blobs at once.
+    pub max_uploads: usize,
     /// For how long what was deleted can be brought back. Only a question of use: safety does not rest on it.
     pub undelete_window: Duration,
     /// For how long a link that no manifest names, a pending manifest and an idle session stay.
@@ -75,6 +78,7 @@ impl Default for EngineOptions {
             immutable_tags: Vec::new(),
             link_cache: Duration::from_secs(2),
             upload_memory: limits::UPLOAD_MEMORY,
+            max_uploads: limits::MAX_UPLOADS,
             undelete_window: Duration::from_hours(7 * 24),
             upload_lease: Duration::from_hours(24),
         }
@@ -209,6 +213,7 @@ struct Inner {
     promises: Promises,
     upload_key: hmac::Key,
     part_memory: Arc<PartMemory>,
+    uploads: Arc<Semaphore>,
     /// Uploads that a request of this process writes to.
     busy_uploads: Mutex<HashSet<Ulid>>,
     /// Repositories that this process has entered into the catalog.
@@ -236,6 +241,7 @@ impl Engine {
                 promises,
                 upload_key,
                 part_memory,
+                uploads: Arc::new(Semaphore::new(options.max_uploads)),
                 busy_uploads: Mutex::default(),
                 in_catalog: Mutex::default(),
                 links: LinkCache::new(options.link_cache),
@@ -282,6 +288,11 @@ impl Engine {
 
     fn store(&self) -> &dyn Store {
         self.inner.store.as_ref()
+    }
+
+    /// A place among the requests that bring bytes.
+    fn admit(&self) -> Result<OwnedSemaphorePermit, EngineError> {
+        Arc::clone(&self.inner.uploads).try_acquire_owned().map_err(|_| EngineError::TooManyUploads)
     }
 
     /// Runs work to its end even if the request that waits for it is dropped.

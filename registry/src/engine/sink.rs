@@ -25,7 +25,7 @@ const MAX_PARTS: usize = 10_000;
 /// A client at whose pace a part takes longer than this is slow: it holds no share while others wait for one.
 const SLOW: Duration = Duration::from_secs(10);
 /// How often a silent client's share is looked at.
-const TICK: Duration = Duration::from_secs(1);
+const TICK: Duration = Duration::from_millis(100);
 /// Pieces that are fetched ahead when they are read back.
 const AHEAD: usize = 16;
 

@@ -178,10 +178,12 @@ impl Engine {
         body: ByteStream,
     ) -> Result<Appended, EngineError> {
         let mut upload = Upload::parse(id, &self.inner.upload_key, repository)?;
+        let place = self.admit()?;
         upload.fresh &= expected_offset.is_none_or(|offset| offset == 0);
         let (engine, repository) = (self.clone(), repository.clone());
         // A task of its own: when the client goes away the server drops the request, but not what has arrived.
         self.detach(async move {
+            let _place = place;
             let mut writer = engine.writer(&repository, upload).await?;
             writer.check_offset(expected_offset)?;
             let kept = writer.absorb_and_keep(body).await;
@@ -216,8 +218,12 @@ impl Engine {
     ) -> Result<BlobStat, EngineError> {
         let upload = Upload::parse(id, &self.inner.upload_key, repository)?;
         let (engine, repository, digest) = (self.clone(), repository.clone(), digest.clone());
-        self.detach(async move { engine.finish(&repository, upload, expected_offset, body, &digest).await })
-            .await
+        let place = self.admit()?;
+        self.detach(async move {
+            let _place = place;
+            engine.finish(&repository, upload, expected_offset, body, &digest).await
+        })
+        .await
     }
 
     async fn finish(
@@ -273,7 +279,9 @@ impl Engine {
         mut body: ByteStream,
     ) -> Result<BlobStat, EngineError> {
         let (engine, repository, digest) = (self.clone(), repository.clone(), digest.clone());
+        let place = self.admit()?;
         self.detach(async move {
+            let _place = place;
             let mut sink = Sink::new(&engine, digest.algorithm());
             let taken = async {
                 while let Some(mut chunk) = sink.next(&mut body).await? {

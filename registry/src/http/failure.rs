@@ -30,6 +30,12 @@ impl From<EngineError> for ApiError {
             }
             EngineError::UploadTooLarge => Self::new(StatusCode::PAYLOAD_TOO_LARGE, "SIZE_INVALID", message)
                 .detail("split the content into smaller layers"),
+            EngineError::TooManyUploads => Self::too_many_requests(message),
+            EngineError::Body(error) if error.kind() == std::io::ErrorKind::TimedOut => {
+                Self::new(StatusCode::REQUEST_TIMEOUT, "BLOB_UPLOAD_INVALID", message).detail(
+                    "ask for the upload's state with GET and send what is missing, without long pauses",
+                )
+            }
             EngineError::Body(_) => Self::bad_request("BLOB_UPLOAD_INVALID", message)
                 .detail("ask for the upload's state with GET and send what is missing"),
             EngineError::DigestMismatch { .. } => Self::bad_request("DIGEST_INVALID", message).detail(

@@ -83,18 +83,25 @@ impl Call {
 
     /// The body as the engine takes it.
     fn into_stream(self) -> ByteStream {
-        let body = self.body.into_data_stream();
-        stream::unfold(Some(body), async |body| {
-            let mut body = body?;
-            match tokio::time::timeout(limits::BODY_STALLED, body.next()).await {
-                Ok(None) => None,
-                Ok(Some(Ok(chunk))) => Some((Ok(chunk), Some(body))),
-                Ok(Some(Err(error))) => Some((Err(std::io::Error::other(error)), None)),
-                Err(_) => Some((Err(std::io::ErrorKind::TimedOut.into()), None)),
-            }
-        })
-        .boxed()
+        patient(self.body)
     }
+}
+
+/// A body that must not pause for too long.
+fn patient(body: Body) -> ByteStream {
+    stream::unfold(Some(body.into_data_stream()), async |body| {
+        let mut body = body?;
+        match tokio::time::timeout(limits::BODY_STALLED, body.next()).await {
+            Ok(None) => None,
+            Ok(Some(Ok(chunk))) => Some((Ok(chunk), Some(body))),
+            Ok(Some(Err(error))) => Some((Err(std::io::Error::other(error)), None)),
+            Err(_) => {
+                let silent = format!("no byte came for {} s", limits::BODY_STALLED.as_secs());
+                Some((Err(std::io::Error::new(std::io::ErrorKind::TimedOut, silent)), None))
+            }
+        }
+    })
+    .boxed()
 }
 
 /// Answers one request; never fails.
@@ -220,6 +227,18 @@ mod tests {
 
     use super::*;
     use crate::auth::Grant;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_body_ends_with_a_clear_answer() {
+        let silent = stream::iter([Ok::<_, std::io::Error>("begun")]).chain(stream::pending());
+        let mut body = patient(Body::from_stream(silent));
+        assert_eq!(body.next().await.unwrap().unwrap(), "begun");
+        let error = crate::engine::EngineError::Body(body.next().await.unwrap().unwrap_err());
+        assert!(error.to_string().contains("no byte came for 60 s"), "{error}");
+        assert!(body.next().await.is_none());
+        let answer = ApiError::from(error).into_response();
+        assert_eq!(answer.status(), http::StatusCode::REQUEST_TIMEOUT);
+    }
 
     /// What each caller is answered before the engine is asked: R-AUTH-2, R-AUTH-3.
     #[rstest]

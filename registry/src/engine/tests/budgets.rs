@@ -165,10 +165,60 @@ async fn requests_stay_within_the_budgets() {
     bench.fresh().await;
     bench.engine.delete_manifest(&repo_c, &signature).await.unwrap();
     bench.spent("DELETE manifest with a subject and one tag", 6 + 1);
+    for name in ["v1", "v2", "v3"] {
+        push(&bench.engine, &repo_c, name, image(&[&config], "")).await;
+    }
+    bench.fresh().await;
+    bench.engine.delete_manifest(&repo_c, &Digest::sha256(&image(&[&config], ""))).await.unwrap();
+    bench.spent("DELETE manifest with three tags", 5 + 2 * 3);
     bench.engine.check().await.unwrap();
     bench.spent("readiness", 1);
 
     println!("{:#?}", bench.table);
+}
+
+/// How many calls of an operation wait for each other: each call takes a second of virtual time.
+async fn waves<T>(engine: impl Future<Output = T>) -> (T, u64) {
+    let begun = tokio::time::Instant::now();
+    let result = engine.await;
+    (result, begun.elapsed().as_secs())
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_that_need_not_wait_do_not() {
+    let store = Faulty::slow(Arc::new(Parts::default()), Duration::from_secs(1));
+    let engine = open(&(Arc::clone(&store) as Arc<dyn Store>)).await;
+    let repo = repo("a");
+    let mut blobs = Vec::new();
+    for size in [10, 20, 30, 40] {
+        blobs.push(push_blob(&engine, &repo, pattern(size)).await);
+    }
+    let bytes = image(&blobs.iter().collect::<Vec<_>>(), "");
+    let (manifest, spent) = waves(push(&engine, &repo, "v1", bytes)).await;
+    assert!(spent <= 5, "a manifest of four blobs takes {spent} waves");
+    let ((), spent) = waves(async {
+        push_blob(&engine, &repo, pattern(50)).await;
+    })
+    .await;
+    assert!(spent <= 4, "a small blob takes {spent} waves");
+    for i in 0..20 {
+        let bytes = attached(&blobs[0], &manifest, "sig", &i.to_string());
+        push(&engine, &repo, "sig", bytes).await;
+    }
+    engine.referrers(&repo, &manifest, None).await.unwrap();
+    let (listed, spent) = waves(engine.referrers(&repo, &manifest, None)).await;
+    assert_eq!((listed.unwrap().len(), spent), (20, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_replica_asks_for_nothing() {
+    let store = Faulty::new(Arc::new(MemoryStore::default()));
+    let engine = open(&(Arc::clone(&store) as Arc<dyn Store>)).await;
+    let config = push_blob(&engine, &repo("a"), "{}").await;
+    push(&engine, &repo("a"), "v1", image(&[&config], "")).await;
+    store.calls();
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert_eq!(store.calls(), Vec::<String>::new());
 }
 
 #[tokio::test]

@@ -12,14 +12,14 @@ const FAILURES: [(Failure, bool); 4] =
     [(Failure::Request, false), (Failure::Answer, false), (Failure::Request, true), (Failure::Answer, true)];
 
 /// One operation of a client, with what was there before and what must be there after it was acknowledged.
-struct Case<T> {
-    prepare: fn(Engine) -> BoxFuture<'static, T>,
-    act: fn(Engine, T) -> BoxFuture<'static, Result<(), EngineError>>,
-    holds: fn(Engine, T) -> BoxFuture<'static, bool>,
+pub(super) struct Case<T> {
+    pub(super) prepare: fn(Engine) -> BoxFuture<'static, T>,
+    pub(super) act: fn(Engine, T) -> BoxFuture<'static, Result<(), EngineError>>,
+    pub(super) holds: fn(Engine, T) -> BoxFuture<'static, bool>,
 }
 
 /// Fails each call of the operation in each way; tries again on another replica.
-async fn survives<T: Clone>(case: Case<T>) {
+pub(super) async fn survives<T: Clone>(case: Case<T>) {
     let mut points = 0;
     for (failure, crash) in FAILURES {
         for n in 0..200 {
@@ -69,7 +69,7 @@ async fn whole(store: &Arc<dyn Store>, engine: &Engine) {
     }
 }
 
-fn small() -> Bytes {
+pub(super) fn small() -> Bytes {
     pattern(1000)
 }
 
@@ -206,7 +206,7 @@ async fn a_mount() {
     .await;
 }
 
-fn signed() -> Bytes {
+pub(super) fn signed() -> Bytes {
     attached(&Digest::sha256(&small()), &Digest::sha256(b"subject"), "sig", "n")
 }
 

@@ -21,7 +21,9 @@ mod collect;
 mod collect_speed;
 mod concurrency;
 mod crashes;
+mod crashes_of_names;
 mod manifests;
+mod part_memory;
 mod power;
 mod uploads;
 
@@ -134,6 +136,7 @@ pub(super) struct Faulty {
     calls: AtomicUsize,
     log: Mutex<Vec<String>>,
     plan: Mutex<Option<(usize, Failure, bool)>>,
+    latency: Duration,
 }
 
 impl fmt::Debug for Faulty {
@@ -144,7 +147,13 @@ impl fmt::Debug for Faulty {
 
 impl Faulty {
     pub(super) fn new(inner: Arc<dyn Store>) -> Arc<Self> {
-        Arc::new(Self { inner, calls: AtomicUsize::new(0), log: Mutex::default(), plan: Mutex::default() })
+        Self::slow(inner, Duration::ZERO)
+    }
+
+    /// A store of which each call takes so long.
+    pub(super) fn slow(inner: Arc<dyn Store>, latency: Duration) -> Arc<Self> {
+        let (calls, log, plan) = (AtomicUsize::new(0), Mutex::default(), Mutex::default());
+        Arc::new(Self { inner, calls, log, plan, latency })
     }
 
     /// Fails the n-th call from now (from 0); with `crash` all later ones, too.
@@ -167,6 +176,9 @@ impl Faulty {
         self.log.lock().unwrap().push(format!("{what} {key}"));
         let plan = *self.plan.lock().unwrap();
         let lost = || StoreError::Unreachable("as told".into());
+        if !self.latency.is_zero() {
+            tokio::time::sleep(self.latency).await;
+        }
         match plan {
             Some((at, Failure::Answer, _)) if n == at => {
                 let _ = call.await;
