@@ -12,11 +12,14 @@ mod configuration;
 mod crash;
 mod drain;
 mod health;
+mod kills;
 mod login;
 mod memory;
+mod races;
 mod raw;
 mod reload;
 mod replicas;
+mod slow;
 
 use support::http::Failure;
 

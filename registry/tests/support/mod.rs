@@ -6,6 +6,7 @@
 pub(crate) mod authority;
 pub(crate) mod content;
 pub(crate) mod distribution;
+pub(crate) mod faulty;
 pub(crate) mod http;
 pub(crate) mod process;
 pub(crate) mod repository;

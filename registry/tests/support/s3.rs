@@ -15,7 +15,7 @@ const SECRET_KEY: &str = "berth-test-secret";
 /// A running S3 server.
 pub(crate) struct S3 {
     pub(crate) process: Process,
-    port: u16,
+    pub(crate) port: u16,
     buckets: PathBuf,
     data: Option<TempDir>,
 }
