@@ -154,8 +154,9 @@ impl Engine {
                 Step::Do(actions) => actions,
             };
             if round > 20 {
-                // Rivals that lose in lockstep would go on losing: fall out of step.
-                let pause = u64::from(Ulid::generate().to_bytes()[15]) % 32;
+                // Rivals that lose in lockstep would go on losing: fall out of step, and give way when they are many.
+                let [.., high, low] = Ulid::generate().to_bytes();
+                let pause = u64::from(u16::from_be_bytes([high, low])) % (16 << (round / 20).min(6));
                 tokio::time::sleep(Duration::from_millis(pause)).await;
             }
             let known = std::mem::take(&mut fresh);

@@ -11,19 +11,21 @@ use crate::support::s3::S3;
 const SLOW: usize = 200;
 /// More than what an upload may hold without a share of the memory for parts.
 const BEGINNING: usize = 70_000;
+const WHOLE: usize = BEGINNING + 2000;
 
 /// R-OCI-2: fast clients push and pull while all slow ones are in the middle; then these end well, too.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_hundred_slow_clients_starve_nobody() -> Test {
     let Some(s3) = S3::start().await else { return Ok(()) };
     let server = s3.options("slow/").start().await;
-    let (repo, blob) = (server.target().fresh(), Blob::random(BEGINNING + 2000));
-    let request = format!("POST /v2/{}/blobs/uploads/?digest={}", repo.name, blob.digest);
+    let repo = server.target().fresh();
     let begin = || async {
+        let blob = Blob::random(WHOLE);
         let mut upload = Raw::connect(&server.address).await?;
-        upload.head(&request, Some(blob.bytes.len())).await?;
+        let request = format!("POST /v2/{}/blobs/uploads/?digest={}", repo.name, blob.digest);
+        upload.head(&request, Some(WHOLE)).await?;
         upload.send(&blob.bytes[..BEGINNING]).await?;
-        Ok::<_, Failure>(upload)
+        Ok::<_, Failure>((upload, blob))
     };
     let mut uploads = try_join_all((0..SLOW).map(|_| begin())).await?;
     let fast = (0..4).map(|_| {
@@ -42,8 +44,8 @@ async fn two_hundred_slow_clients_starve_nobody() -> Test {
             () = tokio::time::sleep(std::time::Duration::from_millis(50)) => {}
         }
         // A byte now and then, so that nobody is silent.
-        if sent < blob.bytes.len() - 1 {
-            for upload in &mut uploads {
+        if sent < WHOLE - 1 {
+            for (upload, blob) in &mut uploads {
                 upload.send(&blob.bytes[sent..=sent]).await?;
             }
             sent += 1;
@@ -52,12 +54,13 @@ async fn two_hundred_slow_clients_starve_nobody() -> Test {
     for pushed in done {
         pushed.map_err(|e| Failure(format!("a client panicked: {e}")))??;
     }
-    let ends = uploads.into_iter().map(|mut upload| async {
+    let ends = uploads.into_iter().map(|(mut upload, blob)| async move {
         upload.send(&blob.bytes[sent..]).await?;
-        upload.rest(Vec::new()).await
+        Ok::<_, Failure>((upload.rest(Vec::new()).await?, blob))
     });
-    for (status, body) in try_join_all(ends).await? {
+    for ((status, body), blob) in try_join_all(ends).await? {
         ensure!(status == 201, "a slow push ended with {status}: {}", String::from_utf8_lossy(&body));
+        repo.has_blob(&blob).await?;
     }
-    repo.has_blob(&blob).await
+    Ok(())
 }
