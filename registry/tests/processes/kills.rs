@@ -215,10 +215,10 @@ async fn story_of(calls: impl Iterator<Item = usize>, faults: &[Fault]) -> Test 
 
 const FAULTS: [Fault; 5] = [Fault::KillBefore, Fault::KillAfter, Fault::Refuse, Fault::Lose, Fault::Delay];
 
-/// A sample for every run of the tests: other steps than the ones of the in-process matrix do not exist.
+/// A sample for every run of the tests; the matrix inside of the process has all calls.
 #[tokio::test]
 async fn a_process_that_dies_at_a_store_call() -> Test {
-    story_of((0..).step_by(7), &FAULTS[..2]).await
+    story_of((0..).step_by(19), &FAULTS[..2]).await
 }
 
 /// Every call: `cargo test -p berth-registry --test processes -- --ignored --nocapture every_store_call`.
