@@ -4,12 +4,12 @@
 
 use std::{path::PathBuf, process::ExitCode};
 
-use berth_registry_core::{Pattern, config::Anonymous, job::JobRequest};
+use berth_registry_core::{Pattern, config::Anonymous, job::JobRequest, scrub::ScrubRequest};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::{
     configuration::Configuration,
-    jobs::client::{Remote, run_job},
+    jobs::client::{Remote, run_job, show},
     log::Log,
     serve,
     settings::Overrides,
@@ -31,6 +31,10 @@ enum Command {
     Prune(Job),
     /// Ask a running registry to give back what nothing refers to any more, and print what it does.
     Gc(Job),
+    /// Ask a running registry to check everything that it stores, and print what it finds and repairs.
+    Scrub(Scrub),
+    /// Ask a running registry who uses how much.
+    Usage(Usage),
     /// Bring images from one registry to another, once.
     Replicate(Replicate),
 }
@@ -105,6 +109,30 @@ struct Job {
 }
 
 #[derive(Debug, Args)]
+struct Scrub {
+    #[command(flatten)]
+    job: Job,
+    /// Bytes of blobs to read in a second, at most; 0 is without limit.
+    #[arg(long, default_value_t = ScrubRequest::default().rate)]
+    rate: u64,
+    /// Whether to hash every blob; without it, only presence and size are checked.
+    #[arg(long, default_value_t = true, action = clap::ArgAction::Set)]
+    verify_bytes: bool,
+}
+
+#[derive(Debug, Args)]
+struct Usage {
+    #[command(flatten)]
+    asked: Asked,
+    /// Only this repository.
+    #[arg(long)]
+    repository: Option<String>,
+    /// Measure now; else the last snapshot is shown.
+    #[arg(long)]
+    refresh: bool,
+}
+
+#[derive(Debug, Args)]
 struct Replicate {
     /// What to bring from where to where.
     #[arg(long, env = "BERTH_CONFIG")]
@@ -125,6 +153,8 @@ pub fn run() -> ExitCode {
         }
         Command::Prune(flags) => runtime.block_on(start("prune", flags)),
         Command::Gc(flags) => runtime.block_on(start("gc", flags)),
+        Command::Scrub(flags) => runtime.block_on(scrub(flags)),
+        Command::Usage(flags) => runtime.block_on(usage(flags)),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -142,6 +172,19 @@ async fn run_serve(flags: Serve) -> Result<(), Box<dyn std::error::Error>> {
 
 async fn start(job: &str, flags: Job) -> Result<(), Box<dyn std::error::Error>> {
     Ok(run_job(&flags.asked.into(), job, &JobRequest { dry_run: flags.dry_run }).await?)
+}
+
+async fn scrub(flags: Scrub) -> Result<(), Box<dyn std::error::Error>> {
+    let Scrub { job, rate, verify_bytes } = flags;
+    let request = ScrubRequest { dry_run: job.dry_run, rate, verify_bytes };
+    Ok(run_job(&job.asked.into(), "scrub", &request).await?)
+}
+
+async fn usage(flags: Usage) -> Result<(), Box<dyn std::error::Error>> {
+    let mut query: Vec<(&str, String)> =
+        flags.repository.into_iter().map(|name| ("repository", name)).collect();
+    query.extend(flags.refresh.then(|| ("refresh", "true".to_owned())));
+    Ok(show(&flags.asked.into(), "/berth/v1/usage", &query).await?)
 }
 
 impl From<Asked> for Remote {

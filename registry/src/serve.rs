@@ -18,7 +18,7 @@ use crate::{
     configuration::{Configuration, engine_options},
     events::Events,
     http::App,
-    jobs::{Job, Jobs, gc::Gc, prune::Prune},
+    jobs::{Job, Jobs, gc::Gc, prune::Prune, scrub::Scrub},
     log::Log,
     metrics::Metrics,
     outbound::OutboundError,
@@ -84,6 +84,7 @@ pub async fn run(configuration: Configuration, log: Log) -> Result<(), ServeErro
         jobs: Jobs {
             prune: Job::new(Prune::new(live.clone(), events.clone(), metrics.clone())),
             gc: Job::new(Gc::new(metrics.clone())),
+            scrub: Job::new(Scrub::new(metrics.clone())),
         },
         live,
         events,

@@ -13,7 +13,7 @@ use berth_registry::{
     engine::EngineOptions,
     events::Events,
     http::{App, handle},
-    jobs::{Job, Jobs, gc::Gc, prune::Prune},
+    jobs::{Job, Jobs, gc::Gc, prune::Prune, scrub::Scrub},
     log::Log,
     metrics::Metrics,
     peer::Peer,
@@ -67,6 +67,7 @@ fn a_warm_manifest() {
         jobs: Jobs {
             prune: Job::new(Prune::new(live.clone(), events.clone(), metrics.clone())),
             gc: Job::new(Gc::new(metrics.clone())),
+            scrub: Job::new(Scrub::new(metrics.clone())),
         },
         live,
         events,

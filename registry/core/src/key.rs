@@ -19,6 +19,30 @@ pub const UPLOAD_SECRET: &str = "k/uploads";
 /// Written only to see what time the store's clock says.
 pub const CLOCK: &str = "k/clock";
 
+/// How far the scrub has come.
+pub const SCRUB: &str = "k/scrub";
+
+/// The last snapshot of who uses how much.
+pub const USAGE: &str = "k/usage";
+
+/// Prefix of all bytes of blobs.
+pub const DATA: &str = "d/";
+
+/// Prefix of all records of blobs.
+pub const BLOBS: &str = "b/";
+
+/// Prefix of all links.
+pub const LINKS: &str = "l/";
+
+/// Prefix of what belongs to repositories.
+pub const REPOSITORIES: &str = "n/";
+
+/// Prefix of what there is one of.
+pub const SETTINGS: &str = "k/";
+
+/// Prefix of objects that ask whether the store keeps its promises.
+pub const PROBES: &str = "p/";
+
 fn spread(digest: &Digest) -> String {
     let hex = digest.hex();
     // A digest is never shorter than this.
@@ -45,6 +69,32 @@ pub fn link(digest: &Digest, repository: &RepositoryName) -> String {
 /// Prefix of all links to a blob.
 pub fn links(digest: &Digest) -> String {
     format!("l/{}/", spread(digest))
+}
+
+/// The part of the key of a blob's record, or of a link, that neighbours share: `<algorithm>/<2>/`.
+pub fn shard(key: &str) -> Option<&str> {
+    let rest = key.get(2..)?;
+    let end = rest.match_indices('/').nth(1)?.0;
+    rest.get(..=end)
+}
+
+/// The digest of the key of a blob's record, or of a link.
+pub fn blob_digest(key: &str) -> Option<Digest> {
+    let mut parts = key.split('/').skip(1);
+    let (algorithm, spread, hex) = (parts.next()?, parts.next()?, parts.next()?);
+    let digest: Digest = format!("{algorithm}:{hex}").parse().ok()?;
+    hex.starts_with(spread).then_some(digest)
+}
+
+/// A disposable cache of a shard's records.
+pub fn inventory(shard: &str) -> String {
+    format!("k/inventory/{}", shard.trim_end_matches('/'))
+}
+
+/// The repository of a key below [`REPOSITORIES`], and the rest of the key.
+pub fn repository_of(key: &str) -> Option<(RepositoryName, &str)> {
+    let (name, rest) = key.strip_prefix(REPOSITORIES)?.split_once('!')?;
+    Some((name.parse().ok()?, rest))
 }
 
 /// The repository of a link's key.
@@ -82,6 +132,28 @@ pub fn hints(repository: &RepositoryName, manifest: &Digest) -> String {
     format!("n/{repository}!g/{manifest}/")
 }
 
+/// Prefix of the hints of a repository.
+pub fn all_hints(repository: &RepositoryName) -> String {
+    format!("n/{repository}!g/")
+}
+
+/// Prefix of the history of a repository's tags.
+pub fn all_history(repository: &RepositoryName) -> String {
+    format!("n/{repository}!h/")
+}
+
+/// Prefix of the history of a tag.
+pub fn history_of(repository: &RepositoryName, tag: &Tag) -> String {
+    format!("{}{tag}/", all_history(repository))
+}
+
+/// When the change of a tag that has this key happened.
+pub fn history_time(key: &str) -> Option<Timestamp> {
+    let (inverted, _) = key.rsplit('/').next()?.split_once('-')?;
+    let millisecond = u64::MAX - inverted.parse::<u64>().ok()?;
+    Timestamp::from_millisecond(i64::try_from(millisecond).ok()?).ok()
+}
+
 /// One change of a tag; newer changes sort first.
 pub fn history(repository: &RepositoryName, tag: &Tag, at: Timestamp, generation: Ulid) -> String {
     let inverted = u64::MAX - u64::try_from(at.as_millisecond()).unwrap_or_default();
@@ -111,6 +183,16 @@ pub fn referrers_of_type(
 ) -> String {
     let hash = Digest::sha256(artifact_type.unwrap_or_default().as_bytes());
     format!("{}{}/", referrers(repository, subject), hash.hex().get(..8).unwrap_or_default())
+}
+
+/// Prefix of all referrers in a repository.
+pub fn all_referrers(repository: &RepositoryName) -> String {
+    format!("n/{repository}!s/")
+}
+
+/// Prefix of the disposable indexes of referrers.
+pub fn referrer_indexes(repository: &RepositoryName) -> String {
+    format!("n/{repository}!i/s/")
 }
 
 /// The disposable index of a manifest's referrers.
@@ -205,6 +287,21 @@ mod tests {
             ]
             .join("\n")
         );
+    }
+
+    #[test]
+    fn keys_are_read_back() {
+        let (digest, repo) = (Digest::sha256(b"x"), repository("team/app"));
+        for key in [blob(&digest), link(&digest, &repo)] {
+            assert_eq!(blob_digest(&key), Some(digest.clone()));
+            assert_eq!(shard(&key), Some(format!("sha256/{}/", &digest.hex()[..2]).as_str()));
+        }
+        assert_eq!(blob_digest("b/sha256/zz/00"), None);
+        assert_eq!(repository_of(&tag(&repo, "v1")), Some((repo, "t/v1")));
+        let at: Timestamp = "2026-01-02T03:04:05.678Z".parse().unwrap();
+        let change = history(&repository("a"), &"t".parse().unwrap(), at, Ulid::from_parts(0, 0));
+        assert_eq!(history_time(&change), Some(at));
+        assert_eq!(inventory("sha256/ab/"), "k/inventory/sha256/ab");
     }
 
     #[test]

@@ -14,7 +14,9 @@ pub mod pattern;
 pub mod protocol;
 pub mod record;
 pub mod reference;
+pub mod scrub;
 pub mod size;
+pub mod usage;
 
 pub use age::Age;
 pub use digest::{Algorithm, Digest};

@@ -95,6 +95,10 @@ pub struct ManifestRecord {
     /// When it was deleted last, unless it is live again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub died: Option<Timestamp>,
+    /// Accepted while content that was never pushed might be missing: what the repository lacks is no damage, and must
+    /// not be fetched from others.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub sparse: bool,
 }
 
 impl ManifestRecord {
@@ -122,6 +126,7 @@ impl ManifestRecord {
             author: author.map(str::to_owned),
             pushed: now,
             died: None,
+            sparse: false,
         }
     }
 }
@@ -360,7 +365,7 @@ mod tests {
         fn manifests_keep_their_exact_bytes(bytes in proptest::collection::vec(any::<u8>(), 0..200), author in ".{0,20}") {
             let record = ManifestRecord {
                 state: State::Pending, media_type: OCI_MANIFEST.into(), blobs: vec![Digest::sha256(b"a")], manifests: vec![],
-                subject: None, artifact_type: None, author: Some(author), pushed: Timestamp::UNIX_EPOCH, died: None,
+                subject: None, artifact_type: None, author: Some(author), pushed: Timestamp::UNIX_EPOCH, died: None, sparse: false,
             };
             let (read, nonce, exact) = decode_manifest(&encode_manifest(&record, "n", &bytes).unwrap()).unwrap();
             prop_assert_eq!((read, nonce.as_str(), &exact[..]), (record, "n", &bytes[..]));

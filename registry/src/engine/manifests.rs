@@ -52,10 +52,11 @@ impl Engine {
         .await?;
 
         let now = Timestamp::now();
-        let record = ManifestRecord::pending(&manifest, options.author, now);
+        let sparse = self.options().sparse_manifests;
+        let record = ManifestRecord { sparse, ..ManifestRecord::pending(&manifest, options.author, now) };
         let size = bytes.len() as u64;
         let place = Place { references: Some(&record), ..Place::new(repository, &digest) };
-        let machine = protocol::PutManifest::new(record.clone(), bytes, self.options().sparse_manifests);
+        let machine = protocol::PutManifest::new(record.clone(), bytes, sparse);
         let (put, (), _) = future::try_join3(
             self.drive(machine, &place),
             self.enter_catalog(repository),
@@ -86,16 +87,7 @@ impl Engine {
         size: u64,
     ) -> Result<(), EngineError> {
         let Some(subject) = &live.subject else { return Ok(()) };
-        let descriptor = Descriptor {
-            media_type: live.media_type.clone(),
-            digest: digest.clone(),
-            size,
-            urls: Vec::new(),
-            artifact_type: live.artifact_type.clone(),
-            annotations: manifest.annotations.clone(),
-            platform: None,
-        };
-        self.write_referrer(repository, subject, &descriptor).await
+        self.write_referrer(repository, subject, &descriptor(digest, live, manifest, size)).await
     }
 
     /// Reads a manifest.
@@ -194,5 +186,23 @@ impl Engine {
         let tags = hints.iter().filter_map(|hint| hint.key.strip_prefix(&prefix));
         gather(tags.map(|tag| work(self.drop_tag_if(repository, tag, digest))).collect()).await?;
         Ok(())
+    }
+}
+
+/// How a manifest is listed as a referrer.
+pub(super) fn descriptor(
+    digest: &Digest,
+    record: &ManifestRecord,
+    manifest: &Manifest,
+    size: u64,
+) -> Descriptor {
+    Descriptor {
+        media_type: record.media_type.clone(),
+        digest: digest.clone(),
+        size,
+        urls: Vec::new(),
+        artifact_type: record.artifact_type.clone(),
+        annotations: manifest.annotations.clone(),
+        platform: None,
     }
 }

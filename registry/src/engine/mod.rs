@@ -3,11 +3,11 @@
 //! `berth_registry_core::protocol`, this module drives them. `DESIGN.md` beside `src/` has the argument.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     fmt,
     ops::Range,
     sync::{Arc, Mutex},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use arc_swap::{ArcSwap, Guard};
@@ -18,6 +18,7 @@ use berth_registry_core::{
 };
 use bytes::Bytes;
 use futures::stream::BoxStream;
+use jiff::Timestamp;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use ulid::Ulid;
 
@@ -32,16 +33,19 @@ mod gather;
 mod hasher;
 mod images;
 mod immutable;
+mod inventory;
 mod link_cache;
 mod manifests;
 mod part_memory;
 mod record_cache;
 mod references;
 mod referrers;
+mod scrub;
 mod sink;
 mod tags;
 mod upload_id;
 mod uploads;
+mod usage;
 
 pub use error::EngineError;
 use link_cache::LinkCache;
@@ -216,8 +220,8 @@ struct Inner {
     uploads: Arc<Semaphore>,
     /// Uploads that a request of this process writes to.
     busy_uploads: Mutex<HashSet<Ulid>>,
-    /// Repositories that this process has entered into the catalog.
-    in_catalog: Mutex<HashSet<RepositoryName>>,
+    /// Repositories that this process has entered into the catalog, and when.
+    in_catalog: Mutex<HashMap<RepositoryName, Instant>>,
     links: LinkCache,
     tags: RecordCache<TagRecord>,
     manifests: RecordCache<(ManifestRecord, Bytes)>,
@@ -284,6 +288,12 @@ impl Engine {
 
     fn options(&self) -> Guard<Arc<EngineOptions>> {
         self.inner.options.load()
+    }
+
+    /// What time it is by the store's clock, which also says when something was written.
+    async fn store_time(&self) -> Result<Timestamp, EngineError> {
+        self.store().put(key::CLOCK, Bytes::new(), PutMode::Overwrite).await?;
+        Ok(self.store().head(key::CLOCK).await?.modified)
     }
 
     fn store(&self) -> &dyn Store {

@@ -32,6 +32,8 @@ fn short(digest: &Digest) -> Short {
 struct Known {
     /// The record's version.
     etag: String,
+    /// The manifest's size in bytes, if it can be pulled.
+    size: Option<u64>,
     /// The blobs that it holds on to: each 16 hex digits.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     holds: String,
@@ -41,10 +43,11 @@ struct Known {
 }
 
 impl Known {
-    fn new(record: &ManifestRecord, etag: String) -> Self {
+    fn new(record: &ManifestRecord, size: usize, etag: String) -> Self {
         let blobs = if record.state.is_reference() { record.blobs.as_slice() } else { &[] };
         Self {
             etag,
+            size: record.state.is_visible().then_some(size as u64),
             holds: blobs.iter().filter_map(|blob| blob.hex().get(..16)).collect(),
             pending: (record.state == State::Pending).then_some(record.pushed),
         }
@@ -112,6 +115,11 @@ impl References {
         self.holders.get(&short(blob))?.parse().ok()
     }
 
+    /// The sizes of the manifests that can be pulled.
+    pub(super) fn sizes(&self) -> impl Iterator<Item = u64> {
+        self.manifests.iter().flatten().filter_map(|(_, known)| known.size)
+    }
+
     /// Manifests that are pending since `limit` or longer.
     pub(super) fn abandoned(&self, limit: Timestamp) -> impl Iterator<Item = Digest> {
         let old = move |known: &Known| known.pending.is_some_and(|since| since <= limit);
@@ -133,8 +141,8 @@ impl References {
 impl Engine {
     async fn known(&self, key: &str) -> Result<Option<Known>, EngineError> {
         let Some((body, etag)) = self.read_optional(key).await? else { return Ok(None) };
-        let (record, ..) = record::decode_manifest(&body).map_err(|error| damaged(key, &error))?;
-        Ok(Some(Known::new(&record, etag)))
+        let (record, _, bytes) = record::decode_manifest(&body).map_err(|error| damaged(key, &error))?;
+        Ok(Some(Known::new(&record, bytes.len(), etag)))
     }
 
     async fn reference_index(

@@ -1,6 +1,9 @@
 //! Tags and the catalog. A tag is one object: its last writer wins, unless the writer set a condition.
 
-use std::sync::PoisonError;
+use std::{
+    sync::PoisonError,
+    time::{Duration, Instant},
+};
 
 use berth_registry_core::{
     Digest, RepositoryName, Tag, key,
@@ -20,6 +23,8 @@ use crate::store::{PutMode, StoreError};
 
 /// Repositories that a process remembers to be in the catalog.
 const REMEMBERED: usize = 100_000;
+/// How long it does. A scrub removes the entries of empty repositories, and only such as were written longer ago.
+pub(super) const CATALOG_MEMORY: Duration = Duration::from_hours(12);
 
 impl Engine {
     /// Tags of a repository after `last`, in the order of their bytes.
@@ -69,18 +74,24 @@ impl Engine {
         }
     }
 
-    /// Enters a repository into the catalog, once a process.
+    /// Enters a repository into the catalog, once in a while a process.
     pub(super) async fn enter_catalog(&self, repository: &RepositoryName) -> Result<(), EngineError> {
         let known = || self.inner.in_catalog.lock().unwrap_or_else(PoisonError::into_inner);
-        if known().contains(repository) {
+        if known().get(repository).is_some_and(|written| written.elapsed() < CATALOG_MEMORY) {
             return Ok(());
         }
-        self.store().put(&key::catalog(repository.as_str()), Bytes::new(), PutMode::Overwrite).await?;
+        self.list_in_catalog(repository).await?;
         let mut known = known();
         if known.len() >= REMEMBERED {
             known.clear();
         }
-        known.insert(repository.clone());
+        known.insert(repository.clone(), Instant::now());
+        Ok(())
+    }
+
+    /// Writes a repository's entry of the catalog.
+    pub(super) async fn list_in_catalog(&self, repository: &RepositoryName) -> Result<(), EngineError> {
+        self.store().put(&key::catalog(repository.as_str()), Bytes::new(), PutMode::Overwrite).await?;
         Ok(())
     }
 

@@ -6,7 +6,7 @@ use axum::{
 };
 use http::{HeaderName, HeaderValue, Method, StatusCode, header::CONTENT_TYPE};
 
-use super::{App, error::ApiError, route::Route, value};
+use super::{App, error::ApiError, route::Route, usage, value};
 use crate::configuration::Live;
 
 const PROMETHEUS: HeaderValue =
@@ -25,7 +25,10 @@ pub(super) async fn answer(
         return Err(ApiError::method_not_allowed("GET, HEAD"));
     }
     match route {
-        Route::Metrics => Ok(([(CONTENT_TYPE, PROMETHEUS)], app.metrics.text()).into_response()),
+        Route::Metrics => {
+            usage::follow(app);
+            Ok(([(CONTENT_TYPE, PROMETHEUS)], app.metrics.text()).into_response())
+        }
         Route::Ready => {
             let mut response = match app.readiness.check().await {
                 Ok(()) => "ready\n".into_response(),

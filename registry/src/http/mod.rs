@@ -17,6 +17,7 @@ mod referrers;
 mod route;
 mod tags;
 mod uploads;
+mod usage;
 
 use std::sync::Arc;
 
@@ -178,6 +179,8 @@ async fn answer(exchange: &Exchange, request: Request<Body>) -> Result<Response,
         Route::Referrers(name, digest) => referrers::answer(call, name, digest).await,
         Route::Prune => management::job(call, &app.jobs.prune).await,
         Route::Gc => management::job(call, &app.jobs.gc).await,
+        Route::Scrub => management::job(call, &app.jobs.scrub).await,
+        Route::Usage => usage::answer(call, &app.metrics).await,
         Route::Base | Route::Live | Route::Ready | Route::Metrics => {
             Err(ApiError::method_not_allowed("GET, HEAD"))
         }
@@ -188,7 +191,7 @@ async fn answer(exchange: &Exchange, request: Request<Body>) -> Result<Response,
 fn needed(route: &Route, method: &Method) -> Action {
     match (route, method.as_str()) {
         (Route::Base, _) => Action::Ping,
-        (Route::Prune | Route::Gc, _) => Action::Maintain,
+        (Route::Prune | Route::Gc | Route::Scrub | Route::Usage, _) => Action::Maintain,
         (Route::Uploads(_) | Route::Upload(..), _) | (_, "PUT" | "POST" | "PATCH") => Action::Push,
         (_, "DELETE") => Action::Delete,
         _ => Action::Pull,
@@ -253,6 +256,8 @@ mod tests {
     #[case("DELETE", "/v2/a/blobs/uploads/id", [401, 403, 200, 403, 200])]
     #[case("POST", "/berth/v1/prune", [401, 403, 403, 200, 200])]
     #[case("POST", "/berth/v1/gc", [401, 403, 403, 200, 200])]
+    #[case("POST", "/berth/v1/scrub", [401, 403, 403, 200, 200])]
+    #[case("GET", "/berth/v1/usage", [401, 403, 403, 200, 200])]
     fn rights(#[case] method: Method, #[case] path: &str, #[case] expected: [u16; 5]) {
         let caller = |grant| match grant {
             Grant::Nothing => Caller { name: None, grant },

@@ -34,6 +34,10 @@ pub(super) enum Route {
     Prune,
     /// `/berth/v1/gc`
     Gc,
+    /// `/berth/v1/scrub`
+    Scrub,
+    /// `/berth/v1/usage`
+    Usage,
 }
 
 /// A path that is no endpoint; the text says why.
@@ -65,6 +69,8 @@ impl Route {
             "/metrics" => return Ok(Self::Metrics),
             "/berth/v1/prune" => return Ok(Self::Prune),
             "/berth/v1/gc" => return Ok(Self::Gc),
+            "/berth/v1/scrub" => return Ok(Self::Scrub),
+            "/berth/v1/usage" => return Ok(Self::Usage),
             "/v2" | "/v2/" => return Ok(Self::Base),
             "/v2/_catalog" => return Ok(Self::Catalog),
             _ => {}
@@ -114,6 +120,8 @@ impl Route {
             Self::Metrics => "metrics",
             Self::Prune => "prune",
             Self::Gc => "gc",
+            Self::Scrub => "scrub",
+            Self::Usage => "usage",
         }
     }
 
@@ -197,6 +205,8 @@ mod tests {
     #[case("/metrics", "metrics")]
     #[case("/berth/v1/prune", "prune")]
     #[case("/berth/v1/gc", "gc")]
+    #[case("/berth/v1/scrub", "scrub")]
+    #[case("/berth/v1/usage", "usage")]
     #[case("/v2/a/tags/list", "tags a")]
     #[case("/v2/a/b/c/tags/list", "tags a/b/c")]
     #[case("/v2/a%2Fb/tags/list", "tags a/b")]

@@ -91,6 +91,17 @@ pub async fn run_job(remote: &Remote, name: &str, request: &impl Serialize) -> R
     result
 }
 
+/// Asks a question and prints the answer.
+pub async fn show(remote: &Remote, path: &str, query: &[(&str, String)]) -> Result<(), ClientError> {
+    let request = |client: &reqwest::Client, url: &str| client.get(format!("{url}{path}")).query(query);
+    let mut answer = remote.send(request).await?.bytes_stream();
+    while let Some(chunk) = answer.next().await {
+        let _ = std::io::stdout().write_all(&chunk.map_err(|error| remote.failed(&error))?);
+    }
+    println!();
+    Ok(())
+}
+
 /// The job's lines to standard output; the summary.
 async fn follow(remote: &Remote, name: &str, request: &impl Serialize) -> Result<Line, ClientError> {
     let response =

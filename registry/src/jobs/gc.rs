@@ -19,6 +19,16 @@ impl Gc {
     }
 }
 
+impl Gc {
+    /// Who uses how much has changed. Only what changed is read again; the scrub, or the next run, makes up for a failure.
+    async fn measure(&self, engine: &Engine) {
+        match engine.usage(true).await {
+            Ok(usage) => self.metrics.usage(&usage),
+            Err(error) => tracing::warn!(%error, reason = error.reason(), "usage not measured"),
+        }
+    }
+}
+
 impl Work for Gc {
     type Request = JobRequest;
     type Line = GcLine;
@@ -28,6 +38,9 @@ impl Work for Gc {
         let summary = engine.collect(request.dry_run, lines.clone()).await;
         if !summary.dry_run {
             self.metrics.collected(&summary);
+            if summary.dead + summary.purged > 0 {
+                self.measure(&engine).await;
+            }
         }
         tracing::info!(
             dry_run = summary.dry_run,

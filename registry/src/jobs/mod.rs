@@ -10,12 +10,13 @@ use std::sync::{
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
-use self::{gc::Gc, prune::Prune};
+use self::{gc::Gc, prune::Prune, scrub::Scrub};
 use crate::engine::Engine;
 
 pub mod client;
 pub mod gc;
 pub mod prune;
+pub mod scrub;
 
 /// Lines that wait for a slow caller before the job waits for it, too. A caller that takes nothing at all is
 /// disconnected, and then the job goes on.
@@ -27,6 +28,8 @@ pub struct Jobs {
     pub prune: Job<Prune>,
     /// Collects garbage.
     pub gc: Job<Gc>,
+    /// Checks everything.
+    pub scrub: Job<Scrub>,
 }
 
 /// What a job does. It must bear to be killed at any moment and to be run again, also on two replicas at once.

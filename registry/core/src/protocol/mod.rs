@@ -19,6 +19,7 @@ mod delete;
 mod forget;
 mod hold;
 mod manifest;
+mod mend;
 mod purge;
 
 pub use collect_blob::{BlobCollected, CollectBlob};
@@ -27,6 +28,7 @@ pub use delete::{DeleteManifest, Deleted};
 pub use forget::{Forget, Forgotten};
 pub use hold::{Finish, Finished, Mount, Mounted, Restore, Restored};
 pub use manifest::{Put, PutManifest};
+pub use mend::{MendLink, Mended, Quarantine, Quarantined, Reclaim, Reclaimed};
 pub use purge::{Purge, Purged};
 
 /// The version of a record: what the store calls an `ETag`.

@@ -107,6 +107,7 @@ fn manifest(state: State) -> ManifestRecord {
         author: None,
         pushed: time(),
         died: None,
+        sparse: false,
     }
 }
 

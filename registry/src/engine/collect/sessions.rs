@@ -39,9 +39,7 @@ impl Run {
 
     /// The lease by the store's own clock, which also says when a session was written last.
     async fn idle_limit(&self) -> Result<Timestamp, EngineError> {
-        let store = self.engine.store();
-        store.put(key::CLOCK, bytes::Bytes::new(), PutMode::Overwrite).await?;
-        let now = store.head(key::CLOCK).await?.modified;
+        let now = self.engine.store_time().await?;
         let lease = SignedDuration::from_secs(self.now.as_second() - self.lease.as_second());
         Ok(now.checked_sub(lease).unwrap_or(Timestamp::MIN))
     }

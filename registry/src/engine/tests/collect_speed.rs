@@ -37,6 +37,7 @@ async fn seed(store: &dyn Store, repo: &RepositoryName, name: &str, state: State
         author: None,
         pushed: old,
         died: (state == State::Dead).then_some(old),
+        sparse: false,
     };
     let name = digest(&format!("{repo} {name}"));
     put(store, &key::manifest(repo, &name), record::encode_manifest(&manifest, "n", b"{}").unwrap()).await;

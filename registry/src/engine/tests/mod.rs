@@ -25,7 +25,10 @@ mod crashes_of_names;
 mod manifests;
 mod part_memory;
 mod power;
+mod scrub;
+mod scrub_races;
 mod uploads;
+mod usage;
 
 pub(super) fn repo(name: &str) -> RepositoryName {
     name.parse().unwrap()

@@ -23,8 +23,10 @@ mod files;
 mod journal;
 mod memory;
 #[cfg(test)]
+#[allow(clippy::similar_names, clippy::unnecessary_wraps)]
 pub(crate) mod power;
 #[cfg(test)]
+#[allow(clippy::manual_is_multiple_of)]
 mod tests;
 mod walk;
 
