@@ -4,7 +4,7 @@
 use std::{
     io,
     pin::Pin,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -18,26 +18,33 @@ pub struct Stall<S> {
     inner: S,
     limit: Duration,
     timer: Pin<Box<Sleep>>,
-    waiting: bool,
+    /// When the write began to wait that waits now.
+    since: Option<Instant>,
 }
 
 impl<S> Stall<S> {
     /// Wraps a stream.
     pub fn new(inner: S, limit: Duration) -> Self {
-        Self { inner, limit, timer: Box::pin(sleep(limit)), waiting: false }
+        Self { inner, limit, timer: Box::pin(sleep(limit)), since: None }
     }
 
     fn watch<T>(&mut self, cx: &mut Context<'_>, result: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if result.is_ready() {
-            self.waiting = false;
+            self.since = None;
             return result;
         }
-        if !self.waiting {
-            self.waiting = true;
-            self.timer.as_mut().reset(Instant::now() + self.limit);
+        let end = *self.since.get_or_insert_with(Instant::now) + self.limit;
+        // Set anew only when it has run down: a fast download waits many times a millisecond.
+        while self.timer.as_mut().poll(cx).is_ready() {
+            if Instant::now() >= end {
+                return Poll::Ready(Err(io::Error::new(
+                    io::ErrorKind::TimedOut,
+                    "the client stopped reading",
+                )));
+            }
+            self.timer.as_mut().reset(end);
         }
-        ready!(self.timer.as_mut().poll(cx));
-        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client stopped reading")))
+        Poll::Pending
     }
 }
 

@@ -11,12 +11,10 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::{StreamExt as _, TryStreamExt as _, stream};
-use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
-use tokio_util::io::ReaderStream;
+use futures::{StreamExt as _, stream};
 use ulid::Ulid;
 
-use super::{Etag, GetOptions, ListPage, Meta, Object, PutMode, Store, StoreError, StoreStream};
+use super::{Etag, GetOptions, ListPage, Meta, Object, PutMode, Store, StoreError};
 
 mod disk;
 mod files;
@@ -25,6 +23,7 @@ mod memory;
 #[cfg(test)]
 #[allow(clippy::similar_names, clippy::unnecessary_wraps)]
 pub(crate) mod power;
+mod read;
 #[cfg(test)]
 #[allow(clippy::manual_is_multiple_of)]
 mod tests;
@@ -33,8 +32,7 @@ mod walk;
 use disk::{Disk, SystemDisk};
 use files::{Files, Opened};
 use memory::Remembered;
-
-const CHUNK: usize = 256 << 10;
+use read::Buffers;
 
 /// What is small and what is large.
 #[derive(Clone, Copy, Debug)]
@@ -56,6 +54,7 @@ const SIZES: Sizes = Sizes { small: 64 << 10, part: 4 << 20, segment: 32 << 20, 
 pub struct DirectoryStore {
     files: Arc<Files>,
     part_size: usize,
+    buffers: Arc<Buffers>,
     /// Versions of the parts that this process wrote. After a restart nobody else can have written any.
     parts: Arc<Mutex<HashMap<String, Vec<Etag>>>>,
 }
@@ -68,7 +67,7 @@ impl DirectoryStore {
 
     fn on(root: &Path, disk: Arc<dyn Disk>, sizes: Sizes) -> Result<Self, StoreError> {
         let files = Arc::new(Files::open(root, disk, sizes)?);
-        Ok(Self { files, part_size: sizes.part, parts: Arc::default() })
+        Ok(Self { files, part_size: sizes.part, buffers: Arc::default(), parts: Arc::default() })
     }
 
     async fn run<T: Send + 'static>(
@@ -125,8 +124,7 @@ impl Store for DirectoryStore {
         if range.start > range.end || range.end > meta.size {
             return Err(super::outside(key, &range));
         }
-        let body = stream_file(key, file, range).await?;
-        Ok(Object { meta, body })
+        Ok(Object { meta, body: read::stream(key, file, range, &self.buffers) })
     }
 
     async fn head(&self, key: &str) -> Result<Meta, StoreError> {
@@ -230,20 +228,4 @@ impl Store for DirectoryStore {
     fn part_size(&self) -> usize {
         self.part_size
     }
-}
-
-async fn stream_file(
-    key: &str,
-    file: fs::File,
-    range: std::ops::Range<u64>,
-) -> Result<StoreStream, StoreError> {
-    let name = key.to_owned();
-    let mut file = tokio::fs::File::from_std(file);
-    if range.start > 0 {
-        file.seek(io::SeekFrom::Start(range.start)).await.map_err(|e| files::failed(key, &e))?;
-    }
-    let length = range.end - range.start;
-    Ok(ReaderStream::with_capacity(file.take(length), CHUNK)
-        .map_err(move |e| files::failed(&name, &e))
-        .boxed())
 }

@@ -54,8 +54,8 @@ pub(crate) struct Image {
 enum Fate {
     Lost,
     Kept,
-    /// Of bytes, one part in this many; of anything else: lost.
-    Torn(usize),
+    /// Of bytes, the first part in this many is there, or all but that; of anything else: lost.
+    Torn(usize, bool),
 }
 
 /// How the power fails.
@@ -89,7 +89,7 @@ impl Loss {
                 match (z >> 40) % 5 {
                     0 | 1 => Fate::Lost,
                     2 | 3 => Fate::Kept,
-                    _ => Fate::Torn(2 + (z >> 50) as usize % 7),
+                    _ => Fate::Torn(2 + (z >> 50) as usize % 7, z >> 63 == 0),
                 }
             }
         }
@@ -165,14 +165,15 @@ impl Image {
                 self.names.remove(path);
             }
             Step::Write(id, offset, bytes) => {
-                let length = match fate {
+                let part = match fate {
                     Fate::Lost => return,
-                    Fate::Kept => bytes.len(),
-                    Fate::Torn(share) => bytes.len() / share,
+                    Fate::Kept => 0..bytes.len(),
+                    Fate::Torn(share, true) => 0..bytes.len() / share,
+                    Fate::Torn(share, false) => bytes.len() / share..bytes.len(),
                 };
                 let (content, offset) = (self.content(*id), usize::try_from(*offset).unwrap());
-                content.resize(content.len().max(offset + length), 0);
-                content[offset..offset + length].copy_from_slice(&bytes[..length]);
+                content.resize(content.len().max(offset + part.end), 0);
+                content[offset + part.start..offset + part.end].copy_from_slice(&bytes[part]);
             }
             Step::SetLen(id, size) if kept => self.content(*id).resize(usize::try_from(*size).unwrap(), 0),
             Step::SetModified(id, time) if kept => self.files.entry(*id).or_default().1 = Some(*time),
