@@ -5,6 +5,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     fs::{self, File},
+    hash::Hash,
     io,
     os::unix::fs::{FileExt as _, MetadataExt as _},
     path::{Path, PathBuf},
@@ -258,12 +259,12 @@ impl Recorder {
         for step in steps {
             match step {
                 Step::Sync(id, until) => {
-                    files.insert((*id, true), *until);
-                    files.insert((*id, false), *until);
+                    reach(&mut files, (*id, true), *until);
+                    reach(&mut files, (*id, false), *until);
                 }
-                Step::SyncData(id, until) => _ = files.insert((*id, false), *until),
-                Step::SyncDirectory(path, until) => _ = names.insert(path.clone(), *until),
-                Step::SyncEverything(until) => everything = *until,
+                Step::SyncData(id, until) => reach(&mut files, (*id, false), *until),
+                Step::SyncDirectory(path, until) => reach(&mut names, path.clone(), *until),
+                Step::SyncEverything(until) => everything = everything.max(*until),
                 Step::Begun(subject, value) => {
                     allowed.entry(subject.clone()).or_insert_with(|| vec![None]).push(value.clone());
                 }
@@ -305,6 +306,12 @@ impl Recorder {
         }
         (image, allowed)
     }
+}
+
+/// Notes up to which step something is durable. Of two syncs at once the earlier one may end later.
+fn reach<K: Hash + Eq>(known: &mut HashMap<K, usize>, key: K, until: usize) {
+    let known = known.entry(key).or_default();
+    *known = until.max(*known);
 }
 
 /// The file that a rename moved, should its first name be lost.
