@@ -65,14 +65,23 @@ pub fn build_registry() -> Result<PathBuf, ReleaseError> {
     executable(&build_packages(&[REGISTRY])?, REGISTRY)
 }
 
-/// Returns what cargo said, a JSON object a line.
+/// Builds a benchmark of the server's package.
+pub fn build_bench(name: &'static str) -> Result<PathBuf, ReleaseError> {
+    let mut cargo = cargo();
+    cargo.args(["bench", "--no-run", "--locked", "--package", REGISTRY, "--bench", name]);
+    executable(&messages(&mut cargo)?, name)
+}
+
 fn build_packages(packages: &[&str]) -> Result<String, CommandError> {
     let mut cargo = cargo();
     cargo.args(["build", "--release", "--locked", "--bins"]);
-    cargo.args(packages.iter().flat_map(|package| ["--package", package]));
-    // Cargo's progress is for the person who waits; its list of files is for us.
-    cargo.args(["--message-format", "json-render-diagnostics"]).stderr(Stdio::inherit());
-    command::run(&mut cargo)
+    messages(cargo.args(packages.iter().flat_map(|package| ["--package", package])))
+}
+
+/// Runs cargo and returns what it said, a JSON object a line.
+fn messages(cargo: &mut Command) -> Result<String, CommandError> {
+    // Its progress is for the person who waits; its list of files is for us.
+    command::run(cargo.args(["--message-format", "json-render-diagnostics"]).stderr(Stdio::inherit()))
 }
 
 fn executable(messages: &str, name: &'static str) -> Result<PathBuf, ReleaseError> {

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
+use super::Scope;
 use super::clients::{Client, ClientError, Repository};
 use super::cores::Cores;
 use super::peers::{Bucket, Identity, Peer, Programs, Server, Setting};
@@ -28,8 +29,7 @@ pub(super) struct Lab {
     identity: Identity,
     client: Client,
     runtime: Runtime,
-    quick: bool,
-    filter: String,
+    scope: Scope,
     _remembered: Guard,
     _folder: TempDir,
 }
@@ -55,12 +55,7 @@ pub(super) struct Work {
 
 impl Lab {
     /// Makes ready, and moves this process off the server's core.
-    pub(super) fn new(
-        berth: PathBuf,
-        tools: &Tools,
-        quick: bool,
-        filter: String,
-    ) -> Result<Self, Box<dyn Error>> {
+    pub(super) fn new(berth: PathBuf, tools: &Tools, scope: Scope) -> Result<Self, Box<dyn Error>> {
         let folder = tempfile::tempdir()?;
         let leaf = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()])?;
         let identity =
@@ -73,11 +68,15 @@ impl Lab {
             client: Client::new(&leaf.cert.pem())?,
             identity,
             runtime: tokio::runtime::Builder::new_current_thread().enable_all().build()?,
-            quick,
-            filter,
+            scope,
             _remembered: interrupt::remember(Started::Folder(folder.path().into())),
             _folder: folder,
         })
+    }
+
+    /// Who runs where.
+    pub(super) fn cores(&self) -> &Cores {
+        &self.cores
     }
 
     /// The certificate of servers that speak TLS.
@@ -87,12 +86,12 @@ impl Lab {
 
     /// Whether only a look is wanted.
     pub(super) fn quick(&self) -> bool {
-        self.quick
+        self.scope.quick
     }
 
     /// Whether the user wants to know this.
     pub(super) fn wants(&self, what: &str) -> bool {
-        what.to_lowercase().contains(&self.filter.to_lowercase())
+        what.to_lowercase().contains(&self.scope.filter.to_lowercase())
     }
 
     /// How long a sample takes.
@@ -101,11 +100,11 @@ impl Lab {
     }
 
     fn seconds(&self) -> u64 {
-        if self.quick { 1 } else { 3 }
+        if self.scope.quick { 1 } else { 3 }
     }
 
     fn samples(&self) -> usize {
-        if self.quick { 2 } else { 5 }
+        self.scope.samples.unwrap_or(if self.scope.quick { 2 } else { 5 })
     }
 
     /// Takes samples of each peer, in turn and back again, if the filter lets it.

@@ -4,6 +4,7 @@
 //! whatever else the machine does meets all of them. The result is a Markdown table on standard output.
 
 mod clients;
+mod collection;
 mod content;
 mod cores;
 mod lab;
@@ -24,11 +25,14 @@ use lab::Lab;
 use table::Table;
 
 /// How much to measure.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 pub struct Scope {
     /// Shorter and fewer samples: a look, not a result.
     #[arg(long)]
     quick: bool,
+    /// Samples of each figure instead of 5 (quick: 2).
+    #[arg(long, value_name = "N")]
+    samples: Option<usize>,
     /// Measure only what has this in its name: `manifest`, `TLS`, `push`.
     #[arg(default_value = "")]
     filter: String,
@@ -38,15 +42,23 @@ pub struct Scope {
 type Measurement = fn(&Lab, &mut Table) -> Result<(), Box<dyn Error>>;
 
 /// In the order of the table.
-const MEASUREMENTS: &[Measurement] =
-    &[pulls::manifests, pulls::blobs, pushes::blobs, pushes::images, pushes::mixed, memory::pushes];
+const MEASUREMENTS: &[Measurement] = &[
+    pulls::manifests,
+    pulls::blobs,
+    pushes::blobs,
+    pushes::images,
+    pushes::mixed,
+    memory::pushes,
+    collection::rate,
+    collection::cost,
+];
 
 /// Measures and prints.
 pub fn run(scope: Scope) -> Result<(), Box<dyn Error>> {
     let start = Instant::now();
     packages::ensure(packages::BENCH)?;
     let tools = Tools::ensure_of(|module| matches!(module, "distribution" | "versitygw"))?;
-    let lab = Lab::new(release::build_registry()?, &tools, scope.quick, scope.filter)?;
+    let lab = Lab::new(release::build_registry()?, &tools, scope)?;
     let mut table = Table::default();
     for measure in MEASUREMENTS {
         measure(&lab, &mut table)?;
