@@ -43,28 +43,48 @@ async fn measure(live: u32, dead: u32, delay: Duration) -> Result<serde_json::Va
     for image in 0..dead / LAYERS {
         seed(store.as_ref(), last, &format!("gone {image}"), State::Dead).await?;
     }
-    // Nothing is young, nothing is kept for undelete: one run goes the whole way.
+    // Nothing is young, nothing is kept for undelete.
     let options = EngineOptions {
         upload_lease: Duration::ZERO,
         undelete_window: Duration::ZERO,
         ..EngineOptions::default()
     };
     let engine = Engine::open(Arc::new(Distant { inner: store, delay }), options).await?;
+    let (mut cost, mut purged) = (Cost::default(), 0);
+    // One run finds them dead, the next deletes what is due: a whole second later.
+    for _ in 0..2 {
+        purged += collect(&engine, &mut cost).await?;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    if purged != u64::from(dead) {
+        return Err(format!("{purged} of {dead} blobs were purged").into());
+    }
+    let (wall, cpu) = (cost.wall.as_secs_f64(), cost.cpu.as_secs_f64());
+    Ok(serde_json::json!({"requests": cost.requests, "seconds": wall, "cpu": cpu}))
+}
+
+/// What runs have cost.
+#[derive(Default)]
+struct Cost {
+    requests: u64,
+    wall: Duration,
+    cpu: Duration,
+}
+
+/// One run; returns how many blobs it has purged.
+async fn collect(engine: &Engine, cost: &mut Cost) -> Result<u64, Box<dyn Error>> {
     let (lines, mut told) = tokio::sync::mpsc::channel(64);
     let listener = tokio::spawn(async move { while told.recv().await.is_some() {} });
     let (start, cpu) = (Instant::now(), processor_time()?);
     let summary = engine.collect(false, lines).await;
-    let (wall, cpu) = (start.elapsed(), processor_time()?.saturating_sub(cpu));
+    cost.wall += start.elapsed();
+    cost.cpu += processor_time()?.saturating_sub(cpu);
+    cost.requests += summary.requests;
     listener.await?;
-    if (summary.purged, summary.failed) != (dead.into(), 0) {
-        return Err(format!("{} of {dead} were purged, {} failed", summary.purged, summary.failed).into());
+    if summary.failed > 0 {
+        return Err(format!("{} things could not be collected", summary.failed).into());
     }
-    Ok(serde_json::json!({
-        "dead": dead,
-        "requests": summary.requests,
-        "seconds": wall.as_secs_f64(),
-        "cpu": cpu.as_secs_f64(),
-    }))
+    Ok(summary.purged)
 }
 
 /// Writes an image as a push years ago, and perhaps a deletion since, has left it; the layers' bytes are not needed.
