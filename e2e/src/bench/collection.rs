@@ -59,9 +59,9 @@ pub(super) fn cost(lab: &Lab, table: &mut Table) -> Result<(), Box<dyn Error>> {
 fn collect(lab: &Lab, program: &Path, live: u32, delay: u32) -> Result<Collected, Box<dyn Error>> {
     let mut command = lab.cores().for_server(program);
     command.args([live, DEAD, delay].map(|number| number.to_string()));
-    let line = command::run(&mut command)?;
-    let result: serde_json::Value = serde_json::from_str(&line)?;
+    let said = command::run(&mut command)?;
+    let result: serde_json::Value = serde_json::from_str(&said)?;
     let number =
-        |key: &str| result[key].as_f64().ok_or_else(|| format!("the benchmark says no {key}: {line}"));
+        |key: &str| result[key].as_f64().ok_or_else(|| format!("the benchmark says no {key}: {said}"));
     Ok(Collected { requests: number("requests")?, seconds: number("seconds")?, cpu: number("cpu")? })
 }

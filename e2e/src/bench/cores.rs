@@ -22,7 +22,9 @@ impl Cores {
             io::Error::other("two cores are needed: one for the server, one for client and store")
         })?;
         let mut set = CpuSet::new();
-        others.iter().for_each(|core| set.set(*core));
+        for core in &others {
+            set.set(*core);
+        }
         sched_setaffinity(None, &set)?;
         Ok(Self { server, others })
     }

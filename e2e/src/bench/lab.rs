@@ -126,7 +126,9 @@ impl Lab {
             for peer in order {
                 eprintln!("{what}: {}, {} of {}", peer.name(), round + 1, self.samples());
                 let readings = sample(peer).map_err(|error| format!("{what}, {}: {error}", peer.name()))?;
-                readings.into_iter().for_each(|reading| table.add(peer, reading));
+                for reading in readings {
+                    table.add(peer, reading);
+                }
             }
         }
         Ok(())

@@ -23,7 +23,7 @@ pub(super) enum Peer {
     Berth,
     /// CNCF distribution.
     Distribution,
-    /// nginx with files at a registry's paths, written by WebDAV: a limit, no registry.
+    /// nginx with files at a registry's paths, written by `WebDAV`: a limit, no registry.
     Nginx,
 }
 
