@@ -13,6 +13,7 @@ use crate::{
     log::Log,
     serve,
     settings::Overrides,
+    store::URLS,
 };
 
 /// An OCI registry whose only state is its store.
@@ -47,7 +48,7 @@ struct Serve {
     #[arg(
         long,
         env = "BERTH_STORE",
-        help = "Where content is kept: memory:, file:///path or s3://bucket/prefix"
+        help = format!("Where content is kept: {URLS}")
     )]
     store: Option<String>,
     /// PEM file with the certificate chain.

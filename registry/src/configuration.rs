@@ -18,6 +18,7 @@ use crate::{
     },
     engine::EngineOptions,
     http::App,
+    redirects::Redirects,
     reload::Files,
     settings::{Overrides, Settings, SettingsError, parse},
 };
@@ -29,6 +30,8 @@ pub struct Live {
     pub auth: Authenticator,
     /// What the prune job applies.
     pub lifecycle: Arc<[LifecycleRule]>,
+    /// Who fetches blobs from the store itself.
+    pub redirects: Option<Redirects>,
     /// What a request may take, beside its client's time, before it is logged.
     pub slow_requests: Option<Duration>,
     /// SHA-256 of the file that is in force whole, in hex; none without a file.
@@ -139,6 +142,7 @@ async fn live(
     Ok(Live {
         auth: Authenticator { anonymous: settings.anonymous, users, tokens },
         lifecycle: settings.lifecycle.as_slice().into(),
+        redirects: settings.redirects.clone(),
         slow_requests: settings.slow_requests,
         hash,
     })

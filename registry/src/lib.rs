@@ -14,6 +14,7 @@ pub mod metrics;
 pub mod outbound;
 pub mod peer;
 pub mod readiness;
+pub mod redirects;
 pub mod reload;
 pub mod replicate;
 pub mod serve;

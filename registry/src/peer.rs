@@ -2,7 +2,7 @@
 //! ends an idle connection, `http` tells when a request begins and ends.
 
 use std::{
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
@@ -16,6 +16,7 @@ use tokio::time::{Instant, sleep};
 /// The other end of a connection.
 #[derive(Debug)]
 pub struct Peer {
+    ip: IpAddr,
     address: String,
     opened: Instant,
     requests: AtomicUsize,
@@ -33,12 +34,18 @@ impl Peer {
     /// A connection that was just accepted.
     pub fn new(remote: SocketAddr) -> Arc<Self> {
         Arc::new(Self {
+            ip: remote.ip(),
             address: remote.to_string(),
             opened: Instant::now(),
             requests: AtomicUsize::new(0),
             quiet_since: AtomicU64::new(0),
             is_http2: AtomicBool::new(false),
         })
+    }
+
+    /// Where the connection comes from.
+    pub fn ip(&self) -> IpAddr {
+        self.ip
     }
 
     /// `address:port`.

@@ -8,16 +8,20 @@ use std::{
 
 use berth_registry_core::{
     Age, Pattern, Size,
-    config::{Anonymous, EventSink, LifecycleRule, ServerConfig, ServiceAccounts, TlsFiles, TraceSink},
+    config::{
+        self, Anonymous, EventSink, LifecycleRule, RedirectMode, ServerConfig, ServiceAccounts, TlsFiles,
+        TraceSink,
+    },
 };
 use serde::de::DeserializeOwned;
 
-use crate::reload::Unreadable;
-
-use crate::limits;
+use crate::{limits, redirects::Redirects, reload::Unreadable, store::URLS};
 
 const DEFAULT_LISTEN: &str = "0.0.0.0:5000";
-const STORES: [&str; 3] = ["memory:", "file:///", "s3://"];
+const STORES: [&str; 5] = ["memory:", "file:///", "s3://", "gs://", "az://"];
+/// No cloud signs for longer.
+const LONGEST_REDIRECT: Age = Age::from_secs(7 * 86_400);
+const DEFAULT_REDIRECT: Age = Age::from_secs(600);
 const DEFAULT_DRAIN_DELAY: Age = Age::from_secs(5);
 const DEFAULT_UNDELETE_WINDOW: Age = Age::from_secs(7 * 86_400);
 const DEFAULT_UPLOAD_LEASE: Age = Age::from_secs(86_400);
@@ -61,6 +65,8 @@ pub struct Settings {
     pub upload_memory: usize,
     /// Requests that bring bytes of blobs at once.
     pub max_uploads: usize,
+    /// Who fetches blobs from the store itself.
+    pub redirects: Option<Redirects>,
     /// How long to go on serving after readiness said `Draining`.
     pub drain_delay: Duration,
 }
@@ -85,11 +91,14 @@ pub enum SettingsError {
         source: serde_yaml::Error,
     },
     /// No store.
-    #[error("say where content is kept: --store memory:, --store file:///path or --store s3://bucket/prefix")]
+    #[error("say where content is kept with --store: {}", URLS)]
     NoStore,
     /// A store of a kind that does not exist.
-    #[error("store {0:?} is not understood: write memory:, file:///path or s3://bucket/prefix")]
-    UnknownStore(String),
+    #[error("store {store:?} is not understood: write {}", URLS)]
+    UnknownStore {
+        /// As written.
+        store: String,
+    },
     /// TLS and plain HTTP.
     #[error(
         "TLS files and plain HTTP contradict each other: set --tls-cert and --tls-key, or --plain-http, not both"
@@ -101,6 +110,20 @@ pub enum SettingsError {
     /// A certificate without its key, or a key without its certificate.
     #[error("--tls-cert and --tls-key belong together: set both")]
     HalfTls,
+    /// URLs that no store would sign.
+    #[error("redirects.lifetime is {0}: it must be from 1s to 7d, which is the most that stores sign for")]
+    RedirectLifetime(Age),
+    /// URLs that outlive what they point to.
+    #[error(
+        "redirects.lifetime is {lifetime}, but deleted content goes after undeleteWindow, {window}: a client could be \
+         sent to bytes that are gone; set the lifetime to {window} or less"
+    )]
+    RedirectsOutliveContent {
+        /// Of a URL.
+        lifetime: Age,
+        /// Of deleted content.
+        window: Age,
+    },
     /// Two rules of one priority.
     #[error("lifecycle rules must have different priorities: {0} is there twice")]
     SamePriority(u32),
@@ -183,9 +206,11 @@ impl Settings {
         }
         let store = overrides.store.or(file.store).ok_or(SettingsError::NoStore)?;
         if !STORES.iter().any(|kind| store.starts_with(kind)) {
-            return Err(SettingsError::UnknownStore(store));
+            return Err(SettingsError::UnknownStore { store });
         }
+        let undelete_window = file.undelete_window.unwrap_or(DEFAULT_UNDELETE_WINDOW);
         Ok(Self {
+            redirects: redirects(file.redirects, undelete_window)?,
             listen: overrides.listen.or(file.listen).unwrap_or_else(|| DEFAULT_LISTEN.to_owned()),
             store,
             store_ca_file: file.store_ca_file,
@@ -196,7 +221,7 @@ impl Settings {
             lifecycle: file.lifecycle,
             upload_memory: uploads.memory.map_or(limits::UPLOAD_MEMORY, in_memory),
             max_uploads: uploads.at_once.map_or(limits::MAX_UPLOADS, usize::from),
-            undelete_window: file.undelete_window.unwrap_or(DEFAULT_UNDELETE_WINDOW).as_duration(),
+            undelete_window: undelete_window.as_duration(),
             upload_lease: file.upload_lease.unwrap_or(DEFAULT_UPLOAD_LEASE).as_duration(),
             events: file.events,
             immutable_tags: if overrides.immutable_tags.is_empty() {
@@ -232,6 +257,21 @@ impl Settings {
         ];
         differs.into_iter().filter_map(|(key, differs)| differs.then_some(key)).collect()
     }
+}
+
+fn redirects(
+    config: Option<config::Redirects>,
+    undelete_window: Age,
+) -> Result<Option<Redirects>, SettingsError> {
+    let Some(config) = config.filter(|config| config.mode == RedirectMode::On) else { return Ok(None) };
+    let lifetime = config.lifetime.unwrap_or(DEFAULT_REDIRECT.min(undelete_window));
+    if lifetime.as_secs() == 0 || lifetime > LONGEST_REDIRECT {
+        return Err(SettingsError::RedirectLifetime(lifetime));
+    }
+    if lifetime > undelete_window {
+        return Err(SettingsError::RedirectsOutliveContent { lifetime, window: undelete_window });
+    }
+    Ok(Some(Redirects { networks: config.networks, lifetime: lifetime.as_duration() }))
 }
 
 fn check_rules(rules: &[LifecycleRule]) -> Result<(), SettingsError> {
@@ -300,6 +340,12 @@ mod tests {
         "{store: 'memory:', plainHttp: true, lifecycle: [{priority: 3, keepLast: 1, olderThan: 1d}]}",
         "rule 3"
     )]
+    #[case(
+        "{store: 'memory:', plainHttp: true, redirects: {mode: On, lifetime: 2h}, undeleteWindow: 1h}",
+        "set the lifetime to 1h or less"
+    )]
+    #[case("{store: 'memory:', plainHttp: true, redirects: {mode: On, lifetime: 8d}}", "from 1s to 7d")]
+    #[case("{store: 'memory:', plainHttp: true, redirects: {mode: On, lifetime: 0s}}", "from 1s to 7d")]
     fn refuses(#[case] text: &str, #[case] says: &str) {
         let error = Settings::new(Overrides::default(), yaml(text).unwrap()).unwrap_err().to_string();
         assert!(error.contains(says), "{error}");
@@ -331,6 +377,8 @@ mod tests {
     #[case("listen: a\nstore: b: c\n", "not valid", "line 2")]
     #[case("listen: a\ndrainDelay: soon", "\"soon\" is no span of time", "")]
     #[case("plainHttp: true\ntls:\n  cert: a\n  kye: b", "kye", "line 4")]
+    #[case("redirects: {mode: on}", "unknown variant `on`", "line 1")]
+    #[case("redirects:\n  mode: On\n  networks: [10.0.0.0/33]", "networks[0]", "line 3")]
     #[case("lifecycle:\n  - priority: 1\n    olderThan: 5x", "lifecycle[0]: \"5x\" is no span", "line 2")]
     fn misspelt_keys_are_named_with_their_line(#[case] text: &str, #[case] what: &str, #[case] line: &str) {
         let error = yaml(text).unwrap_err();

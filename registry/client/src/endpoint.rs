@@ -2,8 +2,12 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use berth_registry_core::config::Remote;
-use reqwest::{Url, redirect};
+use berth_registry_core::{NO_REDIRECT, config::Remote};
+use reqwest::{
+    Url,
+    header::{HeaderMap, HeaderName, HeaderValue},
+    redirect,
+};
 use rustls::{
     ClientConfig, RootCertStore,
     pki_types::{CertificateDer, pem::PemObject},
@@ -118,6 +122,11 @@ impl Endpoint {
             .user_agent(concat!("berth/", env!("CARGO_PKG_VERSION")))
             .redirect(self.redirects())
             .connect_timeout(self.connect_timeout);
+        if self.reach == Reach::HostOnly {
+            // A Berth registry then sends the bytes of blobs itself, also where it redirects others to its store.
+            let header = (HeaderName::from_static(NO_REDIRECT), HeaderValue::from_static("1"));
+            builder = builder.default_headers(HeaderMap::from_iter([header]));
+        }
         if let (Some(address), Some(host)) = (self.address, base.host_str()) {
             builder = builder.resolve(host, address);
         }

@@ -18,6 +18,9 @@ pub mod scrub;
 pub mod size;
 pub mod usage;
 
+/// The request header of a client that takes no redirect to another host; its value does not matter.
+pub const NO_REDIRECT: &str = "berth-no-redirect";
+
 pub use age::Age;
 pub use digest::{Algorithm, Digest};
 pub use manifest::{Descriptor, Manifest};

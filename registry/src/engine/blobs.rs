@@ -1,5 +1,7 @@
 //! Blobs of a repository: look, read, mount, delete. A repository holds a blob by its link; the bytes are shared.
 
+use std::time::Duration;
+
 use berth_registry_core::{
     Digest, RepositoryName, key,
     protocol::{CollectLink, Collected, Mount, Mounted},
@@ -10,7 +12,7 @@ use jiff::Timestamp;
 use ulid::Ulid;
 
 use super::{BlobReader, BlobStat, ByteRange, Engine, EngineError, drive::Place};
-use crate::store::{Entry, GetOptions, ListPage, Object, PutMode, StoreError};
+use crate::store::{Entry, GetOptions, ListPage, PutMode, StoreError};
 
 /// Keys that one listing request asks for.
 pub(super) const PAGE: usize = 1000;
@@ -47,6 +49,35 @@ impl Engine {
         }
     }
 
+    async fn recent_link(&self, repository: &RepositoryName, digest: &Digest) -> Result<Link, EngineError> {
+        if let Some(link) = self.inner.links.get(repository, digest) {
+            return Ok(link);
+        }
+        let link = self.link(repository, digest).await?;
+        self.inner.links.put(repository, digest, link.clone());
+        Ok(link)
+    }
+
+    /// A URL at which a client gets a blob's bytes from the store itself; `None` if the store has no URLs.
+    pub async fn blob_url(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+        lifetime: Duration,
+    ) -> Result<Option<String>, EngineError> {
+        let link = self.recent_link(repository, digest).await?;
+        let Some(url) = self.store().presign(&link.data, lifetime).await? else { return Ok(None) };
+        // Nobody corrects the client's course once it is gone: be sure that the bytes are there.
+        match self.store().head(&link.data).await {
+            Ok(_) => Ok(Some(url)),
+            Err(StoreError::NotFound(_)) => {
+                let data = self.relocate(repository, digest).await?;
+                Ok(self.store().presign(&data, lifetime).await?)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// Opens a blob, or a range of it.
     pub async fn read_blob(
         &self,
@@ -54,13 +85,7 @@ impl Engine {
         digest: &Digest,
         range: Option<ByteRange>,
     ) -> Result<BlobReader, EngineError> {
-        let link = if let Some(link) = self.inner.links.get(repository, digest) {
-            link
-        } else {
-            let link = self.link(repository, digest).await?;
-            self.inner.links.put(repository, digest, link.clone());
-            link
-        };
+        let link = self.recent_link(repository, digest).await?;
         let size = link.size;
         let wanted = match range {
             None => 0..size,
@@ -69,7 +94,9 @@ impl Engine {
         let options = GetOptions { range: range.map(|_| wanted.clone()), if_none_match: None };
         let object = match self.store().get(&link.data, options.clone()).await {
             Ok(object) => object,
-            Err(StoreError::NotFound(_)) => self.reopen(repository, digest, options).await?,
+            Err(StoreError::NotFound(_)) => {
+                self.store().get(&self.relocate(repository, digest).await?, options).await?
+            }
             Err(error) => return Err(error.into()),
         };
         let stream = object.body.map_err(EngineError::Store).boxed();
@@ -77,16 +104,11 @@ impl Engine {
     }
 
     /// The link's hint led nowhere: the blob's record decides.
-    async fn reopen(
-        &self,
-        repository: &RepositoryName,
-        digest: &Digest,
-        options: GetOptions,
-    ) -> Result<Object, EngineError> {
+    async fn relocate(&self, repository: &RepositoryName, digest: &Digest) -> Result<String, EngineError> {
         self.inner.links.forget(repository, digest);
         self.link(repository, digest).await?;
         match self.read_record::<Blob>(&key::blob(digest)).await? {
-            Some((blob, _)) if blob.state.is_visible() => Ok(self.store().get(&blob.data, options).await?),
+            Some((blob, _)) if blob.state.is_visible() => Ok(blob.data),
             _ => Err(EngineError::BlobUnknown(digest.clone())),
         }
     }

@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    net::IpAddr,
     pin::Pin,
     sync::{
         Arc, LazyLock, OnceLock,
@@ -128,6 +129,10 @@ impl Exchange {
 
     pub(super) fn live(&self) -> &Live {
         &self.live
+    }
+
+    pub(super) fn peer(&self) -> IpAddr {
+        self.peer.ip()
     }
 
     pub(super) fn route(&self) -> Result<&Route, &InvalidRoute> {

@@ -7,7 +7,10 @@ use axum::{
 use berth_registry_core::{Digest, RepositoryName};
 use http::{
     HeaderValue, Method, StatusCode,
-    header::{ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_RANGE, RANGE},
+    header::{
+        ACCEPT_RANGES, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_RANGE, LOCATION,
+        RANGE,
+    },
 };
 
 use super::{Call, DOCKER_CONTENT_DIGEST, error::ApiError, etag, range, value};
@@ -31,6 +34,11 @@ async fn get(call: Call, name: &RepositoryName, digest: &Digest) -> Result<Respo
         call.engine.stat_blob(name, digest).await?;
         return described(StatusCode::NOT_MODIFIED, digest, Body::empty());
     }
+    if let Some(lifetime) = call.redirect
+        && let Some(url) = call.engine.blob_url(name, digest, lifetime).await?
+    {
+        return redirected(&url, digest);
+    }
     let range = requested_range(&call, digest);
     let reader = call.engine.read_blob(name, digest, range).await?;
     let status = if range.is_some() { StatusCode::PARTIAL_CONTENT } else { StatusCode::OK };
@@ -41,6 +49,16 @@ async fn get(call: Call, name: &RepositoryName, digest: &Digest) -> Result<Respo
         let (first, last) = (reader.range.start, reader.range.end.saturating_sub(1));
         headers.insert(CONTENT_RANGE, value(format_args!("bytes {first}-{last}/{}", reader.size))?);
     }
+    Ok(response)
+}
+
+/// The store answers ranges too, and knows no digest. The URL works for whoever has it, so nobody may keep it.
+fn redirected(url: &str, digest: &Digest) -> Result<Response, ApiError> {
+    let mut response = StatusCode::TEMPORARY_REDIRECT.into_response();
+    let headers = response.headers_mut();
+    headers.insert(LOCATION, value(url)?);
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(DOCKER_CONTENT_DIGEST, value(digest)?);
     Ok(response)
 }
 

@@ -19,7 +19,7 @@ mod tags;
 mod uploads;
 mod usage;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     body::Body,
@@ -47,6 +47,8 @@ use crate::{
 const DOCKER_CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 const DOCKER_UPLOAD_UUID: HeaderName = HeaderName::from_static("docker-upload-uuid");
 const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
+/// Sent by our own clients that must not be led to another host.
+const NO_REDIRECT: HeaderName = HeaderName::from_static(berth_registry_core::NO_REDIRECT);
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// What every request shares.
@@ -73,6 +75,8 @@ struct Call {
     method: Method,
     headers: HeaderMap,
     query: Query,
+    /// Blobs may be fetched from the store itself, by a URL that is good for so long.
+    redirect: Option<Duration>,
     body: Body,
 }
 
@@ -165,6 +169,11 @@ async fn answer(exchange: &Exchange, request: Request<Body>) -> Result<Response,
         caller: caller.clone(),
         events: app.events.clone(),
         query: Query::parse(head.uri.query())?,
+        redirect: live
+            .redirects
+            .as_ref()
+            .filter(|redirects| !head.headers.contains_key(NO_REDIRECT) && redirects.concern(exchange.peer()))
+            .map(|redirects| redirects.lifetime),
         method: head.method,
         headers: head.headers,
         body,

@@ -1,6 +1,6 @@
 //! What every store must do, run on every backend. A backend that passes carries the engine.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures::future::join_all;
@@ -95,7 +95,8 @@ async fn listings(store: &dyn Store) {
         store.put(key, Bytes::new(), PutMode::Create).await.unwrap();
     }
     assert_eq!(keys(store, "l/", None, 100).await, (sorted.map(str::to_owned).to_vec(), false));
-    assert_eq!(keys(store, "l/a!", None, 100).await, (vec!["l/a!".into(), "l/a!t/1".into()], false));
+    let (below, more) = keys(store, "l/a!", None, 100).await;
+    assert!((below == ["l/a!", "l/a!t/1"] || below == ["l/a!t/1"]) && !more, "{below:?}");
     assert_eq!(keys(store, "l/none", None, 100).await, (vec![], false));
     let (mut walked, mut after) = (Vec::new(), None::<String>);
     loop {
@@ -113,8 +114,15 @@ async fn listings(store: &dyn Store) {
     for i in 0..25 {
         store.put(&format!("m/t/{i:02}"), Bytes::new(), PutMode::Create).await.unwrap();
     }
-    let (page, more) = keys(store, "m/t/", Some("m/t/04"), 20).await;
-    assert_eq!((page.len(), page[0].as_str(), more), (20, "m/t/05", false));
+    // A page may be short.
+    let (mut page, mut more) = keys(store, "m/t/", Some("m/t/04"), 20).await;
+    assert_eq!(page[0], "m/t/05");
+    while more {
+        let next = keys(store, "m/t/", page.last().map(String::as_str), 20).await;
+        page.extend(next.0);
+        more = next.1;
+    }
+    assert_eq!((page.len(), page[19].as_str()), (20, "m/t/24"));
     assert!(keys(store, "m/t/", None, 24).await.1);
 }
 
@@ -139,12 +147,37 @@ async fn multipart(store: &dyn Store) {
     let id = store.create_multipart("p/b").await.unwrap();
     let old = store.put_part("p/b", &id, 0, part(1, 10)).await.unwrap();
     store.put_part("p/b", &id, 0, part(2, 10)).await.unwrap();
-    let mixed = store.complete_multipart("p/b", &id, &[old]).await;
-    assert!(mixed.is_err(), "a part that was written over must not pass for the old one");
+    if store.complete_multipart("p/b", &id, &[old]).await.is_ok() {
+        assert_eq!(
+            read(store, "p/b").await.unwrap().0,
+            part(1, 10),
+            "the new part must not pass for the old one"
+        );
+    }
     store.abort_multipart("p/b", &id).await.unwrap();
-    assert!(is_not_found(store.put_part("p/b", &id, 0, part(1, 10)).await));
-    store.abort_multipart("p/b", &id).await.unwrap();
-    assert!(is_not_found(store.head("p/b").await));
+    let id = store.create_multipart("p/c").await.unwrap();
+    store.put_part("p/c", &id, 0, part(1, 10)).await.unwrap();
+    store.abort_multipart("p/c", &id).await.unwrap();
+    // Where an upload has no identity of its own (Azure), a late part is dropped some day.
+    let late = store.put_part("p/c", &id, 0, part(1, 10)).await;
+    assert!(late.is_ok() || is_not_found(late));
+    store.abort_multipart("p/c", &id).await.unwrap();
+    assert!(is_not_found(store.head("p/c").await));
+}
+
+/// For stores with URLs: without credentials the URL gives the bytes, and ranges of them.
+pub(crate) async fn presigned(store: Arc<dyn Store>) {
+    let body = Bytes::from((0..100_000u32).map(|i| u8::try_from(i % 251).unwrap()).collect::<Vec<u8>>());
+    store.put("d/a/x", body.clone(), PutMode::Create).await.unwrap();
+    let url = store.presign("d/a/x", Duration::from_mins(1)).await.unwrap().unwrap();
+    let client = reqwest::Client::new();
+    let answer = client.get(&url).send().await.unwrap();
+    assert_eq!((answer.status().as_u16(), answer.bytes().await.unwrap()), (200, body.clone()));
+    let answer = client.get(&url).header("range", "bytes=500-999").send().await.unwrap();
+    assert_eq!((answer.status().as_u16(), answer.bytes().await.unwrap()), (206, body.slice(500..1000)));
+    let other = url.replace("/d/a/x", "/d/a/y");
+    let status = client.get(&other).send().await.unwrap().status();
+    assert!(status.is_client_error(), "a URL is for one object only: {status}");
 }
 
 async fn races(store: &Arc<dyn Store>) {
@@ -228,7 +261,7 @@ mod s3 {
     use std::{
         net::{TcpListener, TcpStream},
         process::{Child, Command, Stdio},
-        time::{Duration, Instant},
+        time::Instant,
     };
 
     use super::*;
@@ -301,6 +334,7 @@ mod s3 {
         ask(&endpoint, "testerkey", "conforms");
         ask(&endpoint, "testerkey", "prefixes are apart");
         ask(&endpoint, "testerkey", "engine");
+        ask(&endpoint, "testerkey", "presigned");
         ask(&endpoint, "testerkey", "no bucket");
         ask(&endpoint, "wrong", "wrong key");
         drop(server);
@@ -332,6 +366,7 @@ mod s3 {
                 assert_eq!(read(top.as_ref(), "a/b/k").await.unwrap().0, "b");
             }
             "engine" => crate::engine::tests::on_any_store(open("s3://bucket/engine")).await,
+            "presigned" => presigned(open("s3://bucket/presigned")).await,
             "no bucket" => {
                 assert_eq!(reason("s3://none").await, "BucketNotFound");
                 assert_eq!(open("s3://none").list("", None, 1).await.unwrap_err().reason(), "BucketNotFound");

@@ -1,7 +1,7 @@
-//! Where the registry keeps its bytes: one small trait over memory, a directory and S3.
+//! Where the registry keeps its bytes: one small trait over memory, a directory and buckets.
 //! The engine asks for no more than this; `conformance.rs` says in tests what every backend must do.
 
-use std::{fmt, ops::Range, path::PathBuf, sync::Arc};
+use std::{fmt, ops::Range, path::PathBuf, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -13,11 +13,10 @@ mod conformance;
 mod directory;
 mod error;
 mod memory;
+mod object;
 mod overlay;
 mod paced;
 mod probe;
-mod s3;
-mod s3_error;
 
 pub use directory::DirectoryStore;
 #[cfg(test)]
@@ -27,7 +26,6 @@ pub use memory::MemoryStore;
 pub use overlay::OverlayStore;
 pub use paced::PacedStore;
 pub use probe::{Promises, probe};
-pub use s3::S3Store;
 
 /// The version of one object: opaque, compared for equality.
 pub type Etag = String;
@@ -135,7 +133,8 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
         }
     }
 
-    /// At most `limit` (1 to 1000) keys that begin with `prefix` and sort after `after`.
+    /// At most `limit` (1 to 1000) keys that begin with `prefix` and sort after `after`. Whether a key that is `prefix`
+    /// is among them is not certain.
     async fn list(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<ListPage, StoreError>;
 
     /// Begins an object that is written in parts; answers the upload's id.
@@ -145,25 +144,36 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// [`Self::part_size`] bytes.
     async fn put_part(&self, key: &str, id: &str, index: usize, body: Bytes) -> Result<Etag, StoreError>;
 
-    /// Joins the parts into the object. Fails if a part is not of the given version, and with
+    /// Joins the parts into the object, which has exactly the bytes of these versions, or fails; with
     /// [`StoreError::NotFound`] if the upload is gone (finished, aborted).
     async fn complete_multipart(&self, key: &str, id: &str, parts: &[Etag]) -> Result<(), StoreError>;
 
-    /// Drops an unfinished multipart upload; fine if there is none.
+    /// Drops an unfinished multipart upload; fine if there is none. What is written to it afterwards never shows.
     async fn abort_multipart(&self, key: &str, id: &str) -> Result<(), StoreError>;
 
     /// The least bytes of a part that is not the last.
     fn part_size(&self) -> usize;
+
+    /// A URL at which anybody can GET the object, or a range of it, for so long (at most 7 days). It is a secret.
+    /// `None`: this store has no URLs.
+    async fn presign(&self, key: &str, lifetime: Duration) -> Result<Option<String>, StoreError> {
+        let _ = (key, lifetime);
+        Ok(None)
+    }
 }
 
 /// What opening a store needs beside its URL.
 #[derive(Clone, Debug, Default)]
 pub struct StoreOptions {
-    /// PEM certificates that the S3 endpoint is trusted by, beside the system's.
+    /// PEM certificates that the store's endpoint is trusted by, beside the system's.
     pub ca_file: Option<PathBuf>,
 }
 
-/// Opens the store that a URL names: `memory:`, `file:///path` or `s3://bucket/prefix`.
+/// The URLs of stores, for messages.
+pub const URLS: &str =
+    "memory:, file:///path, s3://bucket/prefix, gs://bucket/prefix or az://account/container/prefix";
+
+/// Opens the store that a URL names, see [`URLS`].
 pub fn from_url(url: &str, options: &StoreOptions) -> Result<Arc<dyn Store>, StoreError> {
     if url == "memory:" || url == "memory://" {
         return Ok(Arc::new(MemoryStore::default()));
@@ -171,13 +181,8 @@ pub fn from_url(url: &str, options: &StoreOptions) -> Result<Arc<dyn Store>, Sto
     if let Some(path) = url.strip_prefix("file://").filter(|path| path.starts_with('/')) {
         return Ok(Arc::new(DirectoryStore::open(path)?));
     }
-    if let Some(rest) = url.strip_prefix("s3://") {
-        let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
-        return Ok(Arc::new(S3Store::open(bucket, prefix.trim_matches('/'), options)?));
-    }
-    Err(StoreError::Invalid(format!(
-        "store {url:?} is not understood: write memory:, file:///path or s3://bucket/prefix"
-    )))
+    object::from_url(url, options)?
+        .ok_or_else(|| StoreError::Invalid(format!("store {url:?} is not understood: write {URLS}")))
 }
 
 /// Reads a whole small object.

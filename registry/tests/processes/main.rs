@@ -17,6 +17,7 @@ mod login;
 mod memory;
 mod races;
 mod raw;
+mod redirects;
 mod reload;
 mod replicas;
 mod slow;
