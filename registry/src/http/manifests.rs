@@ -20,6 +20,8 @@ const OCI_SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
 const OCI_TAG: HeaderName = HeaderName::from_static("oci-tag");
 /// Room for the headers of an answer, those that every answer has included.
 const HEADERS: usize = 6;
+/// The most tags that one request may set beside the one in its path.
+const MAX_TAGS: usize = 100;
 /// A body that is too large is read on for so long, so that the client is not cut off before it sees the 413.
 const MAX_DISCARDED: usize = 4 * MAX_MANIFEST;
 
@@ -57,6 +59,14 @@ async fn head(call: Call, name: &RepositoryName, reference: &Reference) -> Resul
 
 async fn put(call: Call, name: &RepositoryName, reference: &Reference) -> Result<Response, ApiError> {
     let tags = call.query.all("tag").map(parse_tag).collect::<Result<Vec<Tag>, _>>()?;
+    if tags.len() > MAX_TAGS {
+        return Err(ApiError::new(
+            StatusCode::URI_TOO_LONG,
+            "MANIFEST_INVALID",
+            format!("{} tags are more than the {MAX_TAGS} of one request", tags.len()),
+        )
+        .detail("set the others by pushing the manifest again"));
+    }
     let condition = condition(&call)?;
     let media_type = call.header(CONTENT_TYPE).map(str::to_owned);
     let (engine, caller, events) = (call.engine.clone(), call.caller.clone(), call.events.clone());
@@ -72,8 +82,10 @@ async fn put(call: Call, name: &RepositoryName, reference: &Reference) -> Result
     if let Some(subject) = &stored.subject {
         headers.insert(OCI_SUBJECT, value(subject)?);
     }
-    for tag in &tags {
-        headers.append(OCI_TAG, value(tag)?);
+    if !tags.is_empty() {
+        // One line: clients take a hundred headers at most.
+        let tags: Vec<&str> = tags.iter().map(Tag::as_str).collect();
+        headers.insert(OCI_TAG, value(tags.join(", "))?);
     }
     Ok(response)
 }

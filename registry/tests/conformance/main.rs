@@ -17,6 +17,7 @@ mod conditional;
 mod discovery;
 mod errors;
 mod immutable;
+mod limits;
 mod management;
 mod manifests;
 mod mount;
@@ -50,6 +51,7 @@ fn all() -> impl Iterator<Item = &'static Case> {
         referrers::CASES,
         management::CASES,
         errors::CASES,
+        limits::CASES,
         sparse::CASES,
         immutable::CASES,
     ]
