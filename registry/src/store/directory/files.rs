@@ -63,6 +63,27 @@ pub(super) enum Opened {
     Large(fs::File, Meta),
 }
 
+/// A file that nobody sees, and that goes if nobody ever will.
+struct Staged<'a> {
+    disk: &'a dyn Disk,
+    path: PathBuf,
+}
+
+impl Staged<'_> {
+    fn rename(mut self, to: &Path) -> io::Result<()> {
+        self.disk.rename(&std::mem::take(&mut self.path), to)
+    }
+}
+
+impl Drop for Staged<'_> {
+    fn drop(&mut self) {
+        if !self.path.as_os_str().is_empty() {
+            // Else the next start removes it.
+            let _ = self.disk.remove(&self.path);
+        }
+    }
+}
+
 pub(super) fn failed(key: &str, error: &io::Error) -> StoreError {
     match error.kind() {
         io::ErrorKind::NotFound => StoreError::NotFound(key.to_owned()),
@@ -125,7 +146,7 @@ impl Files {
                 Change::Put { modified, .. } if !is_written(&path, *modified, body)? => {
                     let (staged, _) = self.stage(body, *modified)?;
                     self.create_directories(&path)?;
-                    self.disk.rename(&staged, &path)?;
+                    staged.rename(&path)?;
                 }
                 Change::Adopt { from, .. } if self.root.join(from).try_exists()? => {
                     self.create_directories(&path)?;
@@ -232,8 +253,8 @@ impl Files {
         let path = self.path(key)?;
         let at = |error: io::Error| failed(key, &error);
         // A large object is brought to disk before its key is locked, and so before it is known to be wanted.
-        let large =
-            if body.len() as u64 > self.small { Some(self.stage_durably(body).map_err(at)?) } else { None };
+        let large = body.len() as u64 > self.small;
+        let large = if large { Some(self.stage_durably(body).map_err(at)?) } else { None };
         let _guard = self.lock(key);
         let there = self.meta(key)?.map(|meta| meta.etag);
         let allowed = match mode {
@@ -242,25 +263,26 @@ impl Files {
             PutMode::Update(expected) => there.as_ref() == Some(expected),
         };
         if !allowed {
-            if let Some((staged, _)) = large {
-                // Else the next start removes it.
-                let _ = self.disk.remove(&staged);
-            }
             return Err(StoreError::Precondition(key.to_owned()));
         }
-        let etag = if let Some((staged, meta)) = large {
-            self.adopt_staged(key, &staged, &path, there.is_some())?;
-            meta.etag
+        let existed = there.is_some();
+        if let Some((staged, meta)) = large {
+            let change = Change::Adopt { key: key.to_owned(), from: self.name(&staged.path) };
+            self.publish(&change, &[], existed, &path, || staged.rename(&path))?;
+            return Ok(meta.etag);
+        }
+        let modified = self.tick();
+        let change = Change::Put { key: key.to_owned(), modified };
+        let meta = if let Some(file) = existed.then(|| self.with_room(&path, body)).flatten() {
+            self.publish(&change, body, existed, &path, || self.write(&file, body, modified))?
         } else {
-            let modified = self.tick();
             let (staged, meta) = self.stage(body, modified).map_err(at)?;
-            let change = Change::Put { key: key.to_owned(), modified };
-            self.publish(&change, body, &staged, &path, there.is_some())?;
-            let etag = meta.etag.clone();
-            // A copy: the caller's bytes may be a slice of something much larger.
-            self.memory.put(key, Bytes::copy_from_slice(body), meta);
-            etag
+            self.publish(&change, body, existed, &path, || staged.rename(&path))?;
+            meta
         };
+        let etag = meta.etag.clone();
+        // A copy: the caller's bytes may be a slice of something much larger.
+        self.memory.put(key, Bytes::copy_from_slice(body), meta);
         Ok(etag)
     }
 
@@ -281,37 +303,31 @@ impl Files {
         }
         let _guard = self.lock(key);
         let existed = self.meta(key)?.is_some();
-        self.adopt_staged(key, from, &path, existed)
+        let change = Change::Adopt { key: key.to_owned(), from: self.name(from) };
+        self.publish(&change, &[], existed, &path, || self.disk.rename(from, &path))
     }
 
-    fn adopt_staged(&self, key: &str, from: &Path, to: &Path, existed: bool) -> Result<(), StoreError> {
-        let name = from.strip_prefix(&self.root).unwrap_or(from).to_string_lossy();
-        let change = Change::Adopt { key: key.to_owned(), from: name.into_owned() };
-        self.publish(&change, &[], from, to, existed)
-    }
-
-    /// Makes a change durable and then visible. The caller holds the key's stripe.
-    fn publish(
+    /// Makes a change durable, and then visible by `show`. The caller holds the key's stripe.
+    fn publish<T>(
         &self,
         change: &Change,
         body: &[u8],
-        staged: &Path,
-        path: &Path,
         existed: bool,
-    ) -> Result<(), StoreError> {
+        path: &Path,
+        show: impl FnOnce() -> io::Result<T>,
+    ) -> Result<T, StoreError> {
         let key = change.key();
-        let logged = self.create_directories(path).and_then(|()| self.journal.append(change, body));
-        let unapplied = logged.map_err(|error| {
-            // Else the next start removes it.
-            let _ = self.disk.remove(staged);
-            failed(key, &error)
-        })?;
+        let at = |error: io::Error| failed(key, &error);
+        if !existed {
+            self.create_directories(path).map_err(at)?;
+        }
+        let unapplied = self.journal.append(change, body).map_err(at)?;
         // A reader who finds nothing in memory waits for the stripe: nobody reads the old object after a listing has
         // shown the new one.
         self.memory.forget(key);
-        let renamed = self.disk.rename(staged, path);
+        let shown = show();
         drop(unapplied);
-        renamed.map_err(|error| {
+        shown.map_err(|error| {
             // A full disk has no room for the name. Then the journal says so, too, or nothing more.
             let undo = Change::Delete { key: key.to_owned() };
             if existed || self.journal.append(&undo, &[]).is_err() {
@@ -321,32 +337,49 @@ impl Files {
         })
     }
 
-    /// Writes a file that nobody sees. Not durable: its body goes to the journal.
-    fn stage(&self, body: &[u8], modified: u64) -> io::Result<(PathBuf, Meta)> {
+    /// The file of a small object, if a body can be written over it without room that a full disk may not have. No
+    /// reader sees that: small objects are read whole by who shares the stripe. It spares an inode a change: to find a
+    /// new one beside many that were freed is what creating a file costs most.
+    fn with_room(&self, path: &Path, body: &[u8]) -> Option<fs::File> {
+        let file = fs::OpenOptions::new().write(true).open(path).ok()?;
+        let meta = file.metadata().ok()?;
+        // Another name would be somebody's snapshot.
+        let has_room =
+            meta.nlink() == 1 && meta.len() <= self.small && body.len() as u64 <= meta.blocks() * 512;
+        has_room.then_some(file)
+    }
+
+    /// Not durable: the journal has the body.
+    fn write(&self, file: &fs::File, body: &[u8], modified: u64) -> io::Result<Meta> {
+        self.disk.write_at(file, body, 0)?;
+        if file.metadata()?.len() > body.len() as u64 {
+            self.disk.set_len(file, body.len() as u64)?;
+        }
+        self.disk.set_modified(file, UNIX_EPOCH + Duration::from_nanos(modified))?;
+        Ok(describe(&file.metadata()?))
+    }
+
+    /// Writes a file that nobody sees; not durable.
+    fn stage(&self, body: &[u8], modified: u64) -> io::Result<(Staged<'_>, Meta)> {
         let path = self.root.join(TEMPORARY).join(Ulid::generate().to_string());
-        let write = || {
-            let file = self.disk.create(&path)?;
-            self.disk.write_at(&file, body, 0)?;
-            self.disk.set_modified(&file, UNIX_EPOCH + Duration::from_nanos(modified))?;
-            file.metadata()
-        };
-        let meta = write().inspect_err(|_| {
-            let _ = self.disk.remove(&path);
-        })?;
-        Ok((path, describe(&meta)))
+        let file = self.disk.create(&path)?;
+        let staged = Staged { disk: self.disk(), path };
+        let meta = self.write(&file, body, modified)?;
+        Ok((staged, meta))
     }
 
     /// Writes a file that nobody sees, and brings it to the disk.
-    fn stage_durably(&self, body: &[u8]) -> io::Result<(PathBuf, Meta)> {
+    fn stage_durably(&self, body: &[u8]) -> io::Result<(Staged<'_>, Meta)> {
         let (path, file) = self.spare_file()?;
-        let write = || {
-            self.disk.write_at(&file, body, 0)?;
-            self.seal(&file)
-        };
-        let meta = write().inspect_err(|_| {
-            let _ = self.disk.remove(&path);
-        })?;
-        Ok((path, meta))
+        let staged = Staged { disk: self.disk(), path };
+        self.disk.write_at(&file, body, 0)?;
+        let meta = self.seal(&file)?;
+        Ok((staged, meta))
+    }
+
+    /// How the journal calls a file.
+    fn name(&self, path: &Path) -> String {
+        path.strip_prefix(&self.root).unwrap_or(path).to_string_lossy().into_owned()
     }
 
     fn spare_file(&self) -> io::Result<(PathBuf, fs::File)> {

@@ -16,7 +16,7 @@ use std::{
 use super::{DirectoryStore, Sizes, disk::Disk};
 
 /// Small enough that a short workload fills segments, parts and large objects.
-pub(crate) const SIZES: Sizes = Sizes { small: 700, part: 4 << 10, segment: 12 << 10, step: 4 << 10 };
+pub(crate) const SIZES: Sizes = Sizes { small: 700, part: 4 << 10, segment: 2 << 10, step: 1 << 10 };
 
 type FileId = usize;
 
@@ -231,14 +231,13 @@ impl Recorder {
         Ok(done)
     }
 
-    fn sync_with(&self, step: impl FnOnce(&Log, usize) -> Step) -> io::Result<()> {
+    fn note_sync(&self, step: impl FnOnce(&Log, usize) -> Step) {
         let before = self.log.lock().unwrap().steps.len();
         // Others go on meanwhile, as they do beside a real sync.
         std::thread::sleep(Duration::from_micros(50));
         let mut log = self.log.lock().unwrap();
         let step = step(&log, before);
         log.steps.push(step);
-        Ok(())
     }
 
     fn relative(&self, path: &Path) -> PathBuf {
@@ -277,21 +276,21 @@ impl Recorder {
         let mut image = self.before.clone();
         for (index, step) in steps.iter().enumerate() {
             let durable = |until: Option<&usize>| until.copied().unwrap_or(0).max(everything) > index;
-            let named = |path: &Path| durable(names.get(path.parent().unwrap()));
+            let is_named = |path: &Path| durable(names.get(path.parent().unwrap()));
             let fate = |is_durable, is_name| if is_durable { Fate::Kept } else { loss.fate(index, is_name) };
             match step {
                 Step::Create(path, _) | Step::Directory(path) | Step::Remove(path) => {
-                    image.apply(step, fate(named(path), true));
+                    image.apply(step, fate(is_named(path), true));
                 }
                 Step::Rename(from, to) => {
                     let Some(id) = image.names.get(from).copied().or_else(|| origin(steps, index)) else {
                         continue;
                     };
                     // Whole or not at all; only the old name may outlive it.
-                    if image.can_hold(to) && fate(named(to), true) == Fate::Kept {
+                    if image.can_hold(to) && fate(is_named(to), true) == Fate::Kept {
                         image.apply(&Step::Create(to.clone(), id), Fate::Kept);
                         let gone =
-                            if named(from) { Fate::Kept } else { loss.fate(index + steps.len(), true) };
+                            if is_named(from) { Fate::Kept } else { loss.fate(index + steps.len(), true) };
                         image.apply(&Step::Remove(from.clone()), gone);
                     }
                 }
@@ -353,11 +352,13 @@ impl Disk for Recorder {
     }
 
     fn sync(&self, file: &File) -> io::Result<()> {
-        self.sync_with(|log, until| Step::Sync(log.id(file), until))
+        self.note_sync(|log, until| Step::Sync(log.id(file), until));
+        Ok(())
     }
 
     fn sync_data(&self, file: &File) -> io::Result<()> {
-        self.sync_with(|log, until| Step::SyncData(log.id(file), until))
+        self.note_sync(|log, until| Step::SyncData(log.id(file), until));
+        Ok(())
     }
 
     fn create_directory(&self, path: &Path) -> io::Result<()> {
@@ -374,11 +375,13 @@ impl Disk for Recorder {
     }
 
     fn sync_directory(&self, path: &Path) -> io::Result<()> {
-        self.sync_with(|_, until| Step::SyncDirectory(self.relative(path), until))
+        self.note_sync(|_, until| Step::SyncDirectory(self.relative(path), until));
+        Ok(())
     }
 
     fn sync_everything(&self, _root: &Path) -> io::Result<()> {
-        self.sync_with(|_, until| Step::SyncEverything(until))
+        self.note_sync(|_, until| Step::SyncEverything(until));
+        Ok(())
     }
 }
 
