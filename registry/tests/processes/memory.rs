@@ -186,7 +186,7 @@ async fn sixteen_pushes_at_once() -> Test {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sixty_four_pushes_at_once() -> Test {
-    peaks(64, PART_AND_A_BIT, 192, SOME_WAYS).await
+    peaks(64, PART_AND_A_BIT, 192, &[(TLS_HTTP2, &[How::Streamed])]).await
 }
 
 /// The whole table, by hand: `cargo test -p berth-registry --test processes -- --ignored --nocapture memory`.

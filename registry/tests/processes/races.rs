@@ -314,7 +314,7 @@ async fn race(length: Duration, deletes_blobs: bool) -> Test {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn replicas_and_collectors() -> Test {
-    race(Duration::from_secs(10), false).await
+    race(Duration::from_secs(6), false).await
 }
 
 /// By hand: `cargo test -p berth-registry --test processes -- --ignored --nocapture replicas_and_collectors_for_long`.
