@@ -19,7 +19,7 @@ use super::{
 use crate::store::{Etag, PutMode, StoreError, read};
 
 /// Steps after which a machine has certainly met more rivals than a registry has clients.
-const MAX_STEPS: usize = 200;
+const MAX_STEPS: usize = 1000;
 
 /// Which records a machine works on.
 #[derive(Debug)]

@@ -18,10 +18,10 @@ use super::EngineError;
 #[derive(Debug)]
 pub(super) struct PartMemory {
     shares: Arc<Semaphore>,
-    count: usize,
     part_size: usize,
     waiting: AtomicUsize,
-    /// Buffers between two uses. Large allocations that come and go make a heap that only grows.
+    /// Buffers between two uses, kept for good: large allocations that come and go make a heap that only grows, and of
+    /// each thread's another one.
     spare: Mutex<Vec<Vec<u8>>>,
 }
 
@@ -58,14 +58,8 @@ impl AsRef<[u8]> for Share {
 impl Drop for Share {
     fn drop(&mut self) {
         let mut buffer = mem::take(&mut self.buffer);
-        let mut spare = self.memory.spare();
-        if self.memory.free() + 1 < self.memory.count {
-            buffer.clear();
-            spare.push(buffer);
-        } else {
-            // The last one: nobody uploads, so the memory goes back to the system.
-            spare.clear();
-        }
+        buffer.clear();
+        self.memory.spare().push(buffer);
     }
 }
 
@@ -84,7 +78,6 @@ impl PartMemory {
         let count = (bytes / part_size.max(1)).clamp(2, Semaphore::MAX_PERMITS);
         Arc::new(Self {
             shares: Arc::new(Semaphore::new(count)),
-            count,
             part_size,
             waiting: AtomicUsize::new(0),
             spare: Mutex::default(),
@@ -118,6 +111,7 @@ impl PartMemory {
         self.waiting.load(Ordering::Relaxed) > 0
     }
 
+    #[cfg(test)]
     pub(super) fn free(&self) -> usize {
         self.shares.available_permits()
     }

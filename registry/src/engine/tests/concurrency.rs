@@ -26,12 +26,12 @@ async fn many_writers_of_one_digest_keep_one_copy() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_hundred_writers_of_one_digest_all_get_their_turn() {
+async fn many_writers_at_a_slow_store_all_get_their_turn() {
     // A layer that all jobs of a build push at once, to a store that takes its time.
     let store = Faulty::slow(Arc::new(MemoryStore::default()), Duration::from_millis(10));
     let engine = open(&(store as Arc<dyn Store>)).await;
     let (repo, digest) = (repo("a"), Digest::sha256(b"layer"));
-    for result in join_all((0..100).map(|_| engine.put_blob(&repo, &digest, body("layer")))).await {
+    for result in join_all((0..40).map(|_| engine.put_blob(&repo, &digest, body("layer")))).await {
         result.unwrap();
     }
     assert_eq!(read_all(&engine, &repo, &digest).await, b"layer");
