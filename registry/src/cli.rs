@@ -1,15 +1,21 @@
-//! The command line: `serve`, thin clients of a running server (`prune`, `gc`), `replicate`. Every flag of `serve` is
-//! also a `BERTH_…` variable and a key of the file; errors go to stderr with what to do, and the exit code is 1 (2 for a
-//! malformed command line).
+//! The command line: `serve`, thin clients of a running server (`prune`, `gc`, `undelete`, `explain`), `replicate`.
+//! Every flag of `serve` is also a `BERTH_…` variable and a key of the file; errors go to stderr with what to do, and the
+//! exit code is 1 (2 for a malformed command line).
 
 use std::{path::PathBuf, process::ExitCode};
 
-use berth_registry_core::{Pattern, config::Anonymous, job::JobRequest, scrub::ScrubRequest};
+use berth_registry_core::{
+    Digest, Pattern, RepositoryName, Tag,
+    config::Anonymous,
+    job::{JobRequest, UndeleteRequest},
+    scrub::ScrubRequest,
+};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use jiff::Timestamp;
 
 use crate::{
     configuration::Configuration,
-    jobs::client::{Remote, run_job, show},
+    jobs::client::{self, Remote, run_job, show},
     log::Log,
     serve,
     settings::Overrides,
@@ -36,6 +42,10 @@ enum Command {
     Scrub(Scrub),
     /// Ask a running registry who uses how much.
     Usage(Usage),
+    /// Ask a running registry to bring back a tag, a manifest or all of a repository.
+    Undelete(Undelete),
+    /// Ask a running registry why a tag, manifest or blob is there, and until when.
+    Explain(Explain),
     /// Bring images from one registry to another, once.
     Replicate(Replicate),
 }
@@ -96,8 +106,14 @@ struct Asked {
     #[arg(long)]
     ca: Option<PathBuf>,
     /// File with a bearer token.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "user")]
     token_file: Option<PathBuf>,
+    /// A user of the registry.
+    #[arg(long, requires = "password_file")]
+    user: Option<String>,
+    /// File with the user's password.
+    #[arg(long, requires = "user")]
+    password_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -134,6 +150,35 @@ struct Usage {
 }
 
 #[derive(Debug, Args)]
+struct Undelete {
+    #[command(flatten)]
+    asked: Asked,
+    /// The repository; all of it without --tag and --digest.
+    #[arg(long)]
+    repository: RepositoryName,
+    /// The tag that is to point again to what it pointed to last.
+    #[arg(long, conflicts_with = "digest")]
+    tag: Option<Tag>,
+    /// The manifest that is to be there again, with its tags.
+    #[arg(long)]
+    digest: Option<Digest>,
+    /// Only what was deleted since this time, like 2026-11-21T18:00:00Z.
+    #[arg(long, conflicts_with_all = ["tag", "digest"])]
+    since: Option<Timestamp>,
+}
+
+#[derive(Debug, Args)]
+struct Explain {
+    #[command(flatten)]
+    asked: Asked,
+    /// The repository.
+    #[arg(long)]
+    repository: RepositoryName,
+    #[arg(long, help = "A tag, or the digest of a manifest or blob")]
+    reference: String,
+}
+
+#[derive(Debug, Args)]
 struct Replicate {
     /// What to bring from where to where.
     #[arg(long, env = "BERTH_CONFIG")]
@@ -156,6 +201,14 @@ pub fn run() -> ExitCode {
         Command::Gc(flags) => runtime.block_on(start("gc", flags)),
         Command::Scrub(flags) => runtime.block_on(scrub(flags)),
         Command::Usage(flags) => runtime.block_on(usage(flags)),
+        Command::Undelete(Undelete { asked, repository, tag, digest, since }) => {
+            let request = UndeleteRequest { repository, tag, digest, since };
+            runtime.block_on(client::undelete(&asked.into(), &request)).map_err(Into::into)
+        }
+        Command::Explain(Explain { asked, repository, reference }) => {
+            let query = [("repository", repository.to_string()), ("reference", reference)];
+            runtime.block_on(show(&asked.into(), "/berth/v1/explain", &query)).map_err(Into::into)
+        }
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -190,7 +243,12 @@ async fn usage(flags: Usage) -> Result<(), Box<dyn std::error::Error>> {
 
 impl From<Asked> for Remote {
     fn from(flags: Asked) -> Self {
-        Self { url: flags.url, ca_file: flags.ca, token_file: flags.token_file }
+        Self {
+            url: flags.url,
+            ca_file: flags.ca,
+            token_file: flags.token_file,
+            user: flags.user.zip(flags.password_file),
+        }
     }
 }
 

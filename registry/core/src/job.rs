@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     digest::Digest,
     name::{RepositoryName, Tag},
+    record::State,
 };
 
 /// `POST /berth/v1/prune` and `…/gc`.
@@ -174,6 +175,102 @@ pub struct GcSummary {
     pub failed: u64,
     /// Requests made to the store.
     pub requests: u64,
+}
+
+/// `POST /berth/v1/undelete`: a tag, or a manifest, or all of a repository.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct UndeleteRequest {
+    /// Where.
+    pub repository: RepositoryName,
+    /// The tag that is to point again to what it pointed to last. Not with `digest`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tag: Option<Tag>,
+    /// The manifest that is to be there again, with its tags.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<Digest>,
+    /// Of a whole repository: only what was deleted since then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Timestamp>,
+}
+
+/// What an undelete did.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct UndeleteReport {
+    /// Manifests that are there again, or whose tags are.
+    pub restored: Vec<RestoredManifest>,
+    /// Manifests of which content is gone for good.
+    pub lost: Vec<LostManifest>,
+}
+
+/// A manifest that was brought back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RestoredManifest {
+    /// The manifest.
+    pub digest: Digest,
+    /// Tags that point to it again.
+    pub tags: Vec<Tag>,
+}
+
+/// A manifest that could not be brought back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LostManifest {
+    /// The manifest.
+    pub digest: Digest,
+    /// Why not.
+    pub message: String,
+}
+
+/// `GET /berth/v1/explain`: why something is there, and until when.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Explanation {
+    /// Where.
+    pub repository: RepositoryName,
+    /// What was asked about: a manifest or a blob.
+    pub digest: Digest,
+    /// Where its record stands.
+    pub state: State,
+    /// Each chain of references that keeps it, from what refers to it directly up to what nothing else needs to keep;
+    /// some of them, if there are many.
+    pub kept_by: Vec<Vec<Keeper>>,
+    /// What will remove it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub removal: Option<Removal>,
+    /// In a sentence.
+    pub summary: String,
+}
+
+/// Something that refers to something.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", tag = "kind", content = "name")]
+pub enum Keeper {
+    /// A tag points to it.
+    Tag(Tag),
+    /// A manifest names it as its blob.
+    Manifest(Digest),
+    /// An index lists it.
+    Index(Digest),
+    /// It is attached to this manifest.
+    Subject(Digest),
+}
+
+/// What will remove something.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Removal {
+    /// `gc`, `scrub` or `prune`.
+    pub by: String,
+    /// Priority of the lifecycle rule.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rule: Option<u32>,
+    /// Not before.
+    pub at: Timestamp,
+    /// Why, for people.
+    pub reason: String,
 }
 
 /// What one replication pass did.

@@ -156,8 +156,13 @@ pub fn history_time(key: &str) -> Option<Timestamp> {
 
 /// One change of a tag; newer changes sort first.
 pub fn history(repository: &RepositoryName, tag: &Tag, at: Timestamp, generation: Ulid) -> String {
+    format!("{}-{}", history_at(repository, tag, at), generation.to_string().to_ascii_lowercase())
+}
+
+/// Sorts before all changes of a tag that are not after `at`, and after all that are.
+pub fn history_at(repository: &RepositoryName, tag: &Tag, at: Timestamp) -> String {
     let inverted = u64::MAX - u64::try_from(at.as_millisecond()).unwrap_or_default();
-    format!("n/{repository}!h/{tag}/{inverted:020}-{}", generation.to_string().to_ascii_lowercase())
+    format!("{}{inverted:020}", history_of(repository, tag))
 }
 
 /// The descriptor of a referrer.
@@ -309,6 +314,8 @@ mod tests {
         let (repo, tag) = (repository("a"), "t".parse().unwrap());
         let at = |text: &str| history(&repo, &tag, text.parse().unwrap(), Ulid::from_parts(0, 0));
         assert!(at("2026-01-02T03:04:06Z") < at("2026-01-02T03:04:05Z"));
+        let limit = history_at(&repo, &tag, "2026-01-02T03:04:05Z".parse().unwrap());
+        assert!(at("2026-01-02T03:04:05.001Z") < limit && limit < at("2026-01-02T03:04:05Z"));
     }
 
     proptest! {

@@ -66,6 +66,9 @@ pub enum EngineError {
     /// The manifest refers to what is not in the repository.
     #[error("the manifest refers to {}, which this repository does not hold: push that first", first_of(.0))]
     ManifestBlobUnknown(Vec<Digest>),
+    /// What was deleted cannot come back.
+    #[error("the bytes of {0} were deleted for good: push the image again")]
+    Reclaimed(Digest),
     /// The repository does not exist.
     #[error("repository {0} does not exist: push an image to it first")]
     NameUnknown(String),
@@ -128,6 +131,7 @@ impl EngineError {
             Self::ManifestInvalid(_) => "ManifestInvalid",
             Self::ManifestUnknown(_) => "ManifestUnknown",
             Self::ManifestBlobUnknown(_) => "ManifestBlobUnknown",
+            Self::Reclaimed(_) => "ContentReclaimed",
             Self::NameUnknown(_) => "NameUnknown",
             Self::Precondition { .. } => "PreconditionFailed",
             Self::TagImmutable { .. } => "TagImmutable",

@@ -62,6 +62,8 @@ impl From<EngineError> for ApiError {
                 not_found("MANIFEST_BLOB_UNKNOWN")
                     .detail(format!("push {} to this repository first", missing.join(", ")))
             }
+            EngineError::Reclaimed(_) => Self::new(StatusCode::GONE, "MANIFEST_BLOB_UNKNOWN", message)
+                .detail("what is deleted can be brought back for as long as undeleteWindow says"),
             EngineError::NameUnknown(_) => {
                 not_found("NAME_UNKNOWN").detail("push an image to it, that creates the repository")
             }

@@ -12,6 +12,7 @@ use http::{
     HeaderMap, HeaderName, Method, StatusCode,
     header::{CONTENT_LENGTH, CONTENT_TYPE, ETAG, IF_MATCH, IF_NONE_MATCH, LOCATION},
 };
+use jiff::Timestamp;
 
 use super::{Call, DOCKER_CONTENT_DIGEST, error::ApiError, etag, location, value};
 use crate::engine::{Condition, EngineError, PutOptions};
@@ -40,14 +41,39 @@ pub(super) async fn answer(
 }
 
 async fn get(call: Call, name: &RepositoryName, reference: &Reference) -> Result<Response, ApiError> {
-    let manifest = call.engine.get_manifest(name, reference).await?;
+    let manifest = match as_of(&call, reference)? {
+        Some((tag, at)) => call.engine.get_manifest_as_of(name, tag, at).await?,
+        None => call.engine.get_manifest(name, reference).await?,
+    };
     let has = etag::client_has(&call.headers, &manifest.digest);
     let (status, body) =
         if has { (StatusCode::NOT_MODIFIED, Bytes::new()) } else { (StatusCode::OK, manifest.bytes) };
     described(status, &manifest.digest, &manifest.media_type, body.into())
 }
 
+/// `?at=<RFC 3339>`: what a tag meant then.
+fn as_of<'a>(call: &Call, reference: &'a Reference) -> Result<Option<(&'a Tag, Timestamp)>, ApiError> {
+    match (call.query.get("at"), reference) {
+        (None, _) => Ok(None),
+        (Some(at), Reference::Tag(tag)) => {
+            let at = at.parse().map_err(|_| {
+                ApiError::bad_request("UNSUPPORTED", format!("at={at:?} is no time"))
+                    .detail("write a time like 2026-11-21T18:00:00Z")
+            })?;
+            Ok(Some((tag, at)))
+        }
+        (Some(_), Reference::Digest(_)) => {
+            Err(ApiError::bad_request("UNSUPPORTED", "a digest means the same at any time")
+                .detail("leave out at, or ask for a tag"))
+        }
+    }
+}
+
 async fn head(call: Call, name: &RepositoryName, reference: &Reference) -> Result<Response, ApiError> {
+    if as_of(&call, reference)?.is_some() {
+        // The server keeps the headers and drops the body.
+        return get(call, name, reference).await;
+    }
     let stat = call.engine.stat_manifest(name, reference).await?;
     if etag::client_has(&call.headers, &stat.digest) {
         return described(StatusCode::NOT_MODIFIED, &stat.digest, &stat.media_type, Body::empty());

@@ -190,6 +190,8 @@ async fn answer(exchange: &Exchange, request: Request<Body>) -> Result<Response,
         Route::Gc => management::job(call, &app.jobs.gc).await,
         Route::Scrub => management::job(call, &app.jobs.scrub).await,
         Route::Usage => usage::answer(call, &app.metrics).await,
+        Route::Undelete => management::undelete(call).await,
+        Route::Explain => management::explain(call, &app.jobs.prune.work().rules()).await,
         Route::Base | Route::Live | Route::Ready | Route::Metrics => {
             Err(ApiError::method_not_allowed("GET, HEAD"))
         }
@@ -200,8 +202,10 @@ async fn answer(exchange: &Exchange, request: Request<Body>) -> Result<Response,
 fn needed(route: &Route, method: &Method) -> Action {
     match (route, method.as_str()) {
         (Route::Base, _) => Action::Ping,
-        (Route::Prune | Route::Gc | Route::Scrub | Route::Usage, _) => Action::Maintain,
-        (Route::Uploads(_) | Route::Upload(..), _) | (_, "PUT" | "POST" | "PATCH") => Action::Push,
+        (Route::Prune | Route::Gc | Route::Scrub | Route::Usage | Route::Explain, _) => Action::Maintain,
+        (Route::Uploads(_) | Route::Upload(..) | Route::Undelete, _) | (_, "PUT" | "POST" | "PATCH") => {
+            Action::Push
+        }
         (_, "DELETE") => Action::Delete,
         _ => Action::Pull,
     }
@@ -267,6 +271,8 @@ mod tests {
     #[case("POST", "/berth/v1/gc", [401, 403, 403, 200, 200])]
     #[case("POST", "/berth/v1/scrub", [401, 403, 403, 200, 200])]
     #[case("GET", "/berth/v1/usage", [401, 403, 403, 200, 200])]
+    #[case("GET", "/berth/v1/explain", [401, 403, 403, 200, 200])]
+    #[case("POST", "/berth/v1/undelete", [401, 403, 200, 403, 200])]
     fn rights(#[case] method: Method, #[case] path: &str, #[case] expected: [u16; 5]) {
         let caller = |grant| match grant {
             Grant::Nothing => Caller { name: None, grant },

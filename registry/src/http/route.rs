@@ -38,6 +38,10 @@ pub(super) enum Route {
     Scrub,
     /// `/berth/v1/usage`
     Usage,
+    /// `/berth/v1/undelete`
+    Undelete,
+    /// `/berth/v1/explain`
+    Explain,
 }
 
 /// A path that is no endpoint; the text says why.
@@ -71,6 +75,8 @@ impl Route {
             "/berth/v1/gc" => return Ok(Self::Gc),
             "/berth/v1/scrub" => return Ok(Self::Scrub),
             "/berth/v1/usage" => return Ok(Self::Usage),
+            "/berth/v1/undelete" => return Ok(Self::Undelete),
+            "/berth/v1/explain" => return Ok(Self::Explain),
             "/v2" | "/v2/" => return Ok(Self::Base),
             "/v2/_catalog" => return Ok(Self::Catalog),
             _ => {}
@@ -122,6 +128,8 @@ impl Route {
             Self::Gc => "gc",
             Self::Scrub => "scrub",
             Self::Usage => "usage",
+            Self::Undelete => "undelete",
+            Self::Explain => "explain",
         }
     }
 
@@ -207,6 +215,8 @@ mod tests {
     #[case("/berth/v1/gc", "gc")]
     #[case("/berth/v1/scrub", "scrub")]
     #[case("/berth/v1/usage", "usage")]
+    #[case("/berth/v1/undelete", "undelete")]
+    #[case("/berth/v1/explain", "explain")]
     #[case("/v2/a/tags/list", "tags a")]
     #[case("/v2/a/b/c/tags/list", "tags a/b/c")]
     #[case("/v2/a%2Fb/tags/list", "tags a/b")]

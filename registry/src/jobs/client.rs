@@ -6,6 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use berth_registry_core::job::{UndeleteReport, UndeleteRequest};
 use futures::StreamExt as _;
 use serde::{Deserialize, Serialize};
 
@@ -22,6 +23,8 @@ pub struct Remote {
     pub ca_file: Option<PathBuf>,
     /// File with the bearer token.
     pub token_file: Option<PathBuf>,
+    /// A user, and the file with the password.
+    pub user: Option<(String, PathBuf)>,
 }
 
 /// Why asking did not succeed.
@@ -91,6 +94,17 @@ pub async fn run_job(remote: &Remote, name: &str, request: &impl Serialize) -> R
     result
 }
 
+/// `undelete`: prints the report. What is lost is a failure.
+pub async fn undelete(remote: &Remote, request: &UndeleteRequest) -> Result<(), ClientError> {
+    let response =
+        remote.send(|client, url| client.post(format!("{url}/berth/v1/undelete")).json(request)).await?;
+    let report: UndeleteReport = response.json().await.map_err(|error| remote.failed(&error))?;
+    let text =
+        serde_json::to_string_pretty(&report).map_err(|error| ClientError::Answer(error.to_string()))?;
+    let _ = writeln!(std::io::stdout(), "{text}");
+    if report.lost.is_empty() { Ok(()) } else { Err(ClientError::Failed(report.lost.len() as u64)) }
+}
+
 /// Asks a question and prints the answer.
 pub async fn show(remote: &Remote, path: &str, query: &[(&str, String)]) -> Result<(), ClientError> {
     let request = |client: &reqwest::Client, url: &str| client.get(format!("{url}{path}")).query(query);
@@ -142,6 +156,9 @@ impl Remote {
         let mut request = request(&client, self.url.trim_end_matches('/'));
         if let Some(path) = &self.token_file {
             request = request.bearer_auth(String::from_utf8_lossy(&read(path)?).trim());
+        }
+        if let Some((user, path)) = &self.user {
+            request = request.basic_auth(user, Some(String::from_utf8_lossy(&read(path)?).trim()));
         }
         let response = request.send().await.map_err(failed)?;
         if response.status().is_success() {

@@ -82,6 +82,11 @@ impl<W: Work> Job<W> {
         Self { work: Arc::new(work), running: Arc::default() }
     }
 
+    /// What it does.
+    pub fn work(&self) -> &W {
+        &self.work
+    }
+
     /// Starts the job and returns its lines; `None` if it runs already.
     pub fn start(&self, engine: Engine, request: W::Request) -> Option<Receiver<W::Line>> {
         if self.running.swap(true, Ordering::AcqRel) {

@@ -33,6 +33,11 @@ impl Prune {
     pub fn new(live: Shared, events: Events, metrics: Arc<Metrics>) -> Self {
         Self { live, events, metrics }
     }
+
+    /// The rules that are in force now.
+    pub fn rules(&self) -> Arc<[LifecycleRule]> {
+        self.live.load().lifecycle.clone()
+    }
 }
 
 impl Work for Prune {
@@ -43,7 +48,7 @@ impl Work for Prune {
     async fn run(&self, engine: Engine, request: JobRequest, lines: Lines<PruneLine>) {
         let run = Run {
             engine,
-            rules: self.live.load().lifecycle.clone(),
+            rules: self.rules(),
             dry: request.dry_run,
             events: self.events.clone(),
             metrics: self.metrics.clone(),

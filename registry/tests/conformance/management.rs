@@ -2,10 +2,11 @@
 //! again (distribution-spec "Content Management").
 
 use reqwest::Method;
+use serde_json::json;
 
 use crate::case::cases;
 use crate::support::content::{Blob, Manifest, unknown_digest};
-use crate::support::http::{Outcome, Target, ensure};
+use crate::support::http::{Call, Outcome, Target, ensure};
 
 cases! { management, Management:
     Spec "R-OCI-1" a_tag,
@@ -20,6 +21,11 @@ cases! { management, Management:
     Berth "R-OCI-1" what_others_need,
     Berth "R-OCI-1" all_of_a_repository,
     Berth "R-OCI-1" by_many_at_once,
+    Berth "R-GC-4" undeleted_by_tag_and_by_digest,
+    Berth "R-GC-4" undelete_requests_that_are_none,
+    Berth "R-GC-4" a_tag_as_of_a_time,
+    Berth "R-GC-5" explained,
+    Berth "R-GC-1" collected_as_a_dry_run,
 }
 
 /// "Deleting tags": the manifest and its other tags stay.
@@ -203,4 +209,98 @@ async fn by_many_at_once(t: &Target) -> Outcome {
     }
     ensure!(replies.iter().any(|reply| reply.status == 202), "nobody deleted it");
     repo.lacks_manifest("v1").await
+}
+
+fn undelete(t: &Target, body: &serde_json::Value) -> Call {
+    t.call(Method::POST, "/berth/v1/undelete").body(body.to_string().into_bytes())
+}
+
+/// What was deleted a moment ago comes back, whole.
+async fn undeleted_by_tag_and_by_digest(t: &Target) -> Outcome {
+    let (repo, image) = (t.fresh(), Manifest::image());
+    repo.push(&image, "v1").await?;
+    for what in [json!({"tag": "v1"}), json!({"digest": image.digest()}), json!({})] {
+        repo.manifest(Method::DELETE, &image.digest()).send().await?.status(&[202])?;
+        repo.lacks_manifest("v1").await?;
+        let mut request = what.clone();
+        request["repository"] = repo.name.clone().into();
+        let report = undelete(t, &request).send().await?.status(&[200])?.json()?;
+        ensure!(report["restored"][0]["digest"] == image.digest(), "{what}: {report}");
+        ensure!(report["restored"][0]["tags"] == json!(["v1"]), "{what}: {report}");
+        repo.has_manifest(&image, "v1").await?;
+        for blob in &image.blobs {
+            repo.has_blob(blob).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn undelete_requests_that_are_none(t: &Target) -> Outcome {
+    let (repo, image) = (t.fresh(), Manifest::image());
+    repo.push(&image, "v1").await?;
+    let (name, digest) = (&repo.name, image.digest());
+    for request in [
+        json!({}),
+        json!({"repository": "A!"}),
+        json!({"repository": name, "tag": "v1", "digest": digest}),
+        json!({"repository": name, "tag": "v1", "since": "2026-01-01T00:00:00Z"}),
+        json!({"repository": name, "since": "yesterday"}),
+        json!({"repository": name, "tags": ["v1"]}),
+    ] {
+        undelete(t, &request).send().await?.refused(&[400], &["UNSUPPORTED"])?;
+    }
+    let never = json!({"repository": name, "digest": unknown_digest()});
+    undelete(t, &never).send().await?.refused(&[404], &["MANIFEST_UNKNOWN"])?;
+    t.call(Method::GET, "/berth/v1/undelete").send().await?.status(&[405])?;
+    Ok(())
+}
+
+/// A pull as of a time, by the registry's own clock.
+async fn a_tag_as_of_a_time(t: &Target) -> Outcome {
+    let (repo, one, two) = (t.fresh(), Manifest::image(), Manifest::image());
+    repo.push(&one, "v1").await?;
+    let between = jiff::Timestamp::now();
+    repo.push(&two, "v1").await?;
+    repo.has_manifest(&one, &format!("v1?at={between}")).await?;
+    let head = repo.manifest(Method::HEAD, &format!("v1?at={between}")).send().await?;
+    head.status(&[200])?.header("docker-content-digest", one.digest())?;
+    repo.has_manifest(&two, "v1?at=2100-01-01T00:00:00Z").await?;
+    repo.lacks_manifest("v1?at=2001-01-01T00:00:00Z").await?;
+    for wrong in ["v1?at=now".to_owned(), "v1?at=".to_owned(), format!("{}?at={between}", one.digest())] {
+        repo.manifest(Method::GET, &wrong).send().await?.refused(&[400], &["UNSUPPORTED"])?;
+    }
+    Ok(())
+}
+
+async fn explained(t: &Target) -> Outcome {
+    let (repo, image) = (t.fresh(), Manifest::image());
+    repo.push(&image, "v1").await?;
+    let ask = |reference: &str| {
+        t.call(Method::GET, &format!("/berth/v1/explain?repository={}&reference={reference}", repo.name))
+    };
+    let told = ask(&image.blobs[1].digest).send().await?.status(&[200])?.json()?;
+    let chain = json!([[{"kind": "manifest", "name": image.digest()}, {"kind": "tag", "name": "v1"}]]);
+    ensure!(told["keptBy"] == chain && told["state"] == "live", "{told}");
+    repo.manifest(Method::DELETE, &image.digest()).send().await?.status(&[202])?;
+    let told = ask("v1").send().await?.status(&[200])?.json()?;
+    ensure!(told["state"] == "dead" && told["removal"]["by"] == "gc", "{told}");
+    ask(&unknown_digest()).send().await?.refused(&[404], &["BLOB_UNKNOWN"])?;
+    ask("never").send().await?.refused(&[404], &["MANIFEST_UNKNOWN"])?;
+    t.call(Method::GET, "/berth/v1/explain").send().await?.refused(&[400], &["UNSUPPORTED"])?;
+    Ok(())
+}
+
+/// The collector may run beside all other cases, and of what is young it takes nothing.
+async fn collected_as_a_dry_run(t: &Target) -> Outcome {
+    let (repo, image) = (t.fresh(), Manifest::image());
+    repo.push(&image, "v1").await?;
+    let reply = t.call(Method::POST, "/berth/v1/gc").body(b"{\"dryRun\":true}".to_vec()).send().await?;
+    // Another one may be running.
+    if reply.status(&[200, 409])?.status == 200 {
+        let text = String::from_utf8_lossy(&reply.body).into_owned();
+        let last: serde_json::Value =
+            serde_json::from_str(text.lines().last().unwrap_or_default()).unwrap_or_default();
+        ensure!(last["kind"] == "summary" && last["dryRun"] == true && last["failed"] == 0, "{text}");
+    }
+    repo.has_manifest(&image, "v1").await
 }

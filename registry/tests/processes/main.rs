@@ -8,6 +8,7 @@
 mod support;
 
 mod certificates;
+mod collection;
 mod configuration;
 mod crash;
 mod drain;

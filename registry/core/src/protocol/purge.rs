@@ -17,8 +17,8 @@ pub struct Purge {
 /// How purging ended.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Purged {
-    /// The bytes are deleted: the record of trash may be dropped. With the blob whose bytes they were; none if no
-    /// record named them any more.
+    /// The bytes are deleted: the record of trash may be dropped. With the blob that was purged; none if it
+    /// was before, or no record names the bytes any more.
     Deleted(Option<Blob>),
     /// The bytes are in use, or a later record of trash names them: this one may be dropped.
     Kept,
@@ -65,7 +65,7 @@ impl Protocol for Purge {
                         self.at = At::Writing(purged.clone());
                         Step::Do(vec![Action::Replace(Slot::Blob, version, Body::Blob(purged))])
                     }
-                    State::Purged => self.delete(Some(blob)),
+                    State::Purged => self.delete(None),
                 }
             }
             (At::Writing(blob), Some(Observed::Written(_))) => self.delete(Some(blob)),

@@ -143,9 +143,10 @@ impl Run {
         }
     }
 
-    /// Drops the records of dead links: they say no more than none would. What fails is done again by the next run.
+    /// Drops the records of dead links: they say no more than none would, but where sparse manifests may name what was
+    /// never here. What fails is done again by the next run.
     async fn forget_links(&self, repository: &RepositoryName, fates: &mut HashMap<Digest, Fate>) {
-        if !self.engine.drops_tombstones() {
+        if !self.engine.drops_tombstones() || self.engine.options().sparse_manifests {
             return;
         }
         let gone = fates.iter_mut().filter(|(_, fate)| **fate == Fate::Gone);

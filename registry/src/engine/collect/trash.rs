@@ -58,11 +58,16 @@ impl Run {
         let place = Place::blob(digest);
         match self.engine.drive(Purge::new(data, self.now), &place).await? {
             Purged::Deleted(blob) => {
-                let bytes = blob.map_or(0, |blob| blob.size);
-                add(&self.counts.purged, 1);
-                add(&self.counts.bytes_freed, bytes);
-                let reason = "its undelete window is over".to_owned();
-                self.tell(GcLine::Purged { digest: digest.clone(), bytes, reason }).await;
+                let (bytes, reason) = match blob {
+                    Some(blob) => {
+                        add(&self.counts.purged, 1);
+                        add(&self.counts.bytes_freed, blob.size);
+                        (blob.size, "its undelete window is over")
+                    }
+                    None => (0, "nothing names these bytes any more"),
+                };
+                let (digest, reason) = (digest.clone(), reason.to_owned());
+                self.tell(GcLine::Purged { digest, bytes, reason }).await;
                 if self.engine.drops_tombstones() {
                     self.engine.drive(Forget::new(Slot::Blob, self.now), &place).await?;
                 }

@@ -394,3 +394,36 @@ async fn a_collection_of_uploads() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn an_undelete() {
+    survives(Case {
+        prepare: |engine| {
+            Box::pin(async move {
+                push_blob(&engine, &repo("a"), small()).await;
+                let digest = push(&engine, &repo("a"), "v1", signed()).await;
+                engine.delete_manifest(&repo("a"), &digest).await.unwrap();
+                collect::run(&engine, collect::A_DAY_LATER, false).await;
+                digest
+            })
+        },
+        act: |engine, digest| {
+            Box::pin(async move {
+                let request = berth_registry_core::job::UndeleteRequest {
+                    repository: repo("a"),
+                    tag: Some("v1".parse().unwrap()),
+                    digest: None,
+                    since: None,
+                };
+                engine.undelete(&request, None).await?;
+                engine.get_manifest(&repo("a"), &Reference::Digest(digest)).await.map(|_| ())
+            })
+        },
+        holds: |engine, _| {
+            Box::pin(async move {
+                engine.get_manifest(&repo("a"), &tag("v1")).await.is_ok() && has(engine, "a", small()).await
+            })
+        },
+    })
+    .await;
+}

@@ -27,6 +27,7 @@ mod part_memory;
 mod power;
 mod scrub;
 mod scrub_races;
+mod undelete;
 mod uploads;
 mod usage;
 
