@@ -121,6 +121,8 @@ struct Hold {
     now: Timestamp,
     /// What a new link says.
     pending: Link,
+    /// The version of the new link that this machine wrote.
+    wrote: Option<Version>,
     at: At,
 }
 
@@ -146,7 +148,8 @@ impl Hold {
             // The source's link, or the blob's record, will tell.
             Claim::Mount | Claim::Restore => (String::new(), 0),
         };
-        Self { claim, now, pending: Link { state: State::Pending, size, data, since: now }, at: At::Begin }
+        let pending = Link { state: State::Pending, size, data, since: now };
+        Self { claim, now, pending, wrote: None, at: At::Begin }
     }
 
     fn read(&mut self, slot: Slot, at: At) -> Step<Option<Link>> {
@@ -191,9 +194,9 @@ impl Hold {
         Step::Do(vec![Action::Replace(Slot::Link, version, Body::Link(link))])
     }
 
-    /// Without bytes a dead blob cannot be revived: a pending link is taken back.
+    /// Without bytes a dead blob cannot be revived: the link is taken back, but not another writer's.
     fn give_up(&mut self, link: Link, version: Version) -> Step<Option<Link>> {
-        if link.state != State::Pending {
+        if self.wrote.as_ref() != Some(&version) {
             return Step::Done(None);
         }
         self.at = At::Undoing;
@@ -225,7 +228,8 @@ impl Hold {
     }
 
     /// Puts the upload's bytes before the record. Never a second time, if the first one may have been granted: then
-    /// the record has lost them again, and they may be gone.
+    /// the record has lost them again, and they may be gone. For as long as the link stands it would not have lost
+    /// them, so what was offered under a link that still stands was not granted.
     fn offer(
         &mut self,
         link: Link,
@@ -233,29 +237,27 @@ impl Hold {
         seen: Option<Version>,
         blob: Option<&Blob>,
     ) -> Step<Option<Link>> {
-        let Claim::Upload { own, size, offered } = &mut self.claim else {
+        let Claim::Upload { own, offered, .. } = &self.claim else {
             return self.give_up(link, version);
         };
+        if blob.is_some_and(|blob| blob.data == *own) {
+            return self.give_up(link, version);
+        }
         match offered {
-            _ if blob.is_some_and(|blob| blob.data == *own) => self.give_up(link, version),
-            None => {
-                let blob = Blob { state: State::Live, size: *size, data: own.clone(), until: None };
-                *offered = Some(version.clone());
-                self.write_blob(link, version, seen, blob)
-            }
-            // Refused, or the answer was lost. Had it been granted, the blob would live for as long as the link stands.
-            Some(offered) if *offered == version => {
-                self.read(Slot::Link, At::Confirming(link, version, seen))
-            }
-            _ => self.give_up(link, version),
+            None if link.state == State::Pending => self.put_forward(link, version, seen),
+            Some(offered) if *offered != version => self.give_up(link, version),
+            // A visible link without a blob does not stand any more, most likely.
+            _ => self.read(Slot::Link, At::Confirming(link, version, seen)),
         }
     }
 
-    fn confirmed(&mut self, link: Link, version: Version, seen: Option<Version>) -> Step<Option<Link>> {
-        if let Claim::Upload { offered, .. } = &mut self.claim {
-            *offered = None;
-        }
-        self.offer(link, version, seen, None)
+    fn put_forward(&mut self, link: Link, version: Version, seen: Option<Version>) -> Step<Option<Link>> {
+        let Claim::Upload { own, size, offered } = &mut self.claim else {
+            return self.give_up(link, version);
+        };
+        *offered = Some(version.clone());
+        let blob = Blob { state: State::Live, size: *size, data: own.clone(), until: None };
+        self.write_blob(link, version, seen, blob)
     }
 }
 
@@ -273,6 +275,7 @@ impl Protocol for Hold {
             (At::ReadingSource | At::Undoing, _) => Step::Done(None),
             (At::CreatingLink, Some(Observed::Written(version))) => {
                 let link = self.pending.clone();
+                self.wrote = Some(version.clone());
                 match self.claim {
                     // Most likely it is new.
                     Claim::Upload { offered: None, .. } => self.offer(link, version, None, None),
@@ -280,7 +283,7 @@ impl Protocol for Hold {
                 }
             }
             (At::Confirming(link, version, seen), Some(Observed::Found(_, now))) if now == version => {
-                self.confirmed(link, version, seen)
+                self.put_forward(link, version, seen)
             }
             (At::ReadingLink | At::Confirming(..), Some(Observed::Absent)) => self.create_link(),
             (At::ReadingLink | At::Confirming(..), Some(Observed::Found(Body::Link(link), version))) => {
@@ -297,9 +300,14 @@ impl Protocol for Hold {
                 self.judge(link, version, Some((blob, seen)))
             }
             (At::ReadingBlob(link, version), Some(Observed::Absent)) => self.judge(link, version, None),
+            (At::WritingLink(link), Some(Observed::Written(version))) => {
+                if link.state == State::Pending {
+                    self.wrote = Some(version.clone());
+                }
+                self.read_blob(link, version)
+            }
             (At::WritingBlob(_, version, blob), Some(Observed::Written(_))) => self.publish(version, blob),
-            (At::WritingLink(link), Some(Observed::Written(version)))
-            | (At::WritingBlob(link, version, _), _) => self.read_blob(link, version),
+            (At::WritingBlob(link, version, _), _) => self.read_blob(link, version),
             (At::Publishing(link), Some(Observed::Written(_))) => Step::Done(Some(link)),
             (At::Begin | At::Publishing(_), _) if self.claim == Claim::Mount => {
                 self.read(Slot::Source, At::ReadingSource)

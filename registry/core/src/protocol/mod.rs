@@ -135,6 +135,3 @@ const MAX_ATTEMPTS: u8 = 3;
 fn only(observed: Vec<Observed>) -> Option<Observed> {
     observed.into_iter().next()
 }
-
-#[cfg(test)]
-mod tests;
