@@ -326,7 +326,9 @@ impl Actor {
                 }
                 (Finished::Committed { .. }, _) => Next::End("committed"),
                 (Finished::Lost, Task::Repeat(..)) => Next::Stage(Stage::Copy),
-                (Finished::Lost, _) if fault == Some(Fault::OfferTwice) => Next::Offer,
+                (Finished::Lost, _) if matches!(fault, Some(Fault::OfferTwice | Fault::ReviveOwn)) => {
+                    Next::Offer
+                }
                 (Finished::Lost, _) => Next::Stage(Stage::DeleteOwn("lost")),
             }),
             Machine::Mount(machine) => poll(machine, seen).map(|end| match end {
@@ -363,7 +365,7 @@ impl Actor {
             }),
             Machine::Purge(machine) => poll(machine, seen).map(|end| match end {
                 Purged::Undecided if fault != Some(Fault::DropUndecided) => Next::End("undecided"),
-                Purged::Deleted | Purged::Kept | Purged::Undecided => Next::Stage(Stage::DropTrash),
+                Purged::Deleted(_) | Purged::Kept | Purged::Undecided => Next::Stage(Stage::DropTrash),
             }),
             Machine::Restore(machine) => poll(machine, seen).map(|end| match end {
                 Restored::Yes(_) => Next::Restored,

@@ -75,8 +75,14 @@ fn a_pending_manifest_counts() {
 }
 
 #[test]
-fn a_data_key_enters_a_record_once() {
+fn a_purged_record_is_not_revived_with_its_own_key() {
     let tasks = [Upload('A', "U1"), CollectLinkEagerly('A', 0), CollectBlob(0, 0), Purge];
+    Scenario::new(World::default(), tasks).fault(Fault::ReviveOwn).breaks(BYTES);
+}
+
+#[test]
+fn a_data_key_enters_a_record_once() {
+    let tasks = [Upload('A', "U1"), CollectLinkEagerly('A', 0), CollectBlob(0, 0), Purge, ForgetBlob];
     Scenario::new(World::default(), tasks).fault(Fault::OfferTwice).breaks(BYTES);
 }
 

@@ -32,6 +32,8 @@ pub(crate) enum Fault {
     OverlookPendingManifests,
     /// An upload that is told that its bytes may be gone offers them again.
     OfferTwice,
+    /// The same, also to a purged record that names them.
+    ReviveOwn,
     /// The repetition of an upload's last step believes to be the first attempt.
     RepeatAsNew,
     /// A blob's collector dies between the death of the record and the record of trash, in this order.
@@ -113,7 +115,7 @@ pub(crate) fn distort(
             actor.listed = Some(world.links(actor.blob));
             Ok(Action::Read(Slot::Blob))
         }
-        (Fault::OfferTwice, Action::Read(Slot::Blob)) => Err(match world.read(actor.key(Slot::Blob)) {
+        (Fault::ReviveOwn, Action::Read(Slot::Blob)) => Err(match world.read(actor.key(Slot::Blob)) {
             Observed::Found(Body::Blob(mut blob), version)
                 if blob.state == State::Purged && actor.own() == Some(blob.data.as_str()) =>
             {
