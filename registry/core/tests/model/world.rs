@@ -90,6 +90,7 @@ pub(crate) fn manifest(image: Image, blobs: usize, state: State, pushed: Timesta
         author: None,
         pushed,
         died: (state == State::Dead).then(old),
+        sparse: false,
     }
 }
 
