@@ -110,6 +110,7 @@ async fn seed(store: &dyn Store, repository: u32, image: &str, state: State) -> 
         author: None,
         pushed: then,
         died: (state == State::Dead).then_some(then),
+        sparse: false,
     };
     let digest = Digest::sha256(format!("{name} {image}").as_bytes());
     let body = record::encode_manifest(&manifest, "seed", b"{}")?;
