@@ -1,4 +1,4 @@
-//! Lifecycle rules, collection and scrub: the CronJobs that the operator makes, run by hand as an administrator would.
+//! Lifecycle rules, collection and scrub: the `CronJobs` that the operator makes, run by hand as an administrator would.
 
 use std::collections::BTreeSet;
 
