@@ -21,7 +21,7 @@ use crate::support::server::Server;
 const LEASE: Duration = Duration::from_secs(1);
 const CLIENTS: usize = 9;
 const REPOSITORIES: [&str; 2] = ["races/a", "races/b"];
-const JOBS: [&str; 1] = ["gc"];
+const JOBS: [&str; 2] = ["gc", "scrub"];
 
 /// What all clients share: few blobs, so that each is pushed, mounted, deleted and collected at once.
 struct World {
