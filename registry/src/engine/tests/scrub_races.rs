@@ -100,6 +100,68 @@ async fn beside_writers_nothing_is_lost() {
     assert!(scrub(&engine).await.is_empty());
 }
 
+/// A sound store stays sound and has nothing wrong with it, whatever goes on: no scrub raises a false alarm.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn beside_writers_and_collectors_nothing_is_wrong() {
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
+    let done = Arc::new(AtomicBool::new(false));
+    let collector = {
+        let options = EngineOptions { undelete_window: std::time::Duration::ZERO, ..hasty() };
+        let engine = Engine::open(Arc::clone(&store), options).await.unwrap();
+        let done = done.clone();
+        tokio::spawn(async move {
+            while !done.load(Ordering::SeqCst) {
+                let (lines, mut receiver) = tokio::sync::mpsc::channel(1);
+                let listen = async move { while receiver.recv().await.is_some() {} };
+                tokio::join!(engine.collect(false, lines), listen);
+            }
+        })
+    };
+    let scrubber = {
+        let (engine, done) = (open(&store).await, done.clone());
+        tokio::spawn(async move {
+            let mut wrong = Vec::new();
+            while !done.load(Ordering::SeqCst) {
+                let (findings, summary) = scrub_as(&engine, unlimited()).await;
+                assert_eq!(summary.counts.failed, 0);
+                wrong.extend(findings.into_iter().filter(|found| found.treatment != Treatment::Repaired));
+            }
+            wrong
+        })
+    };
+    let writers = (0..4).map(|writer| {
+        let store = Arc::clone(&store);
+        tokio::spawn(async move {
+            let (engine, name) = (open(&store).await, repo(if writer % 2 == 0 { "a" } else { "b" }));
+            for round in 0..20 {
+                let own = Bytes::from(format!("layer {writer} {round}"));
+                let contents = [Bytes::from(format!("config {}", round % 3)), own];
+                let tag_name = format!("t{writer}-{round}");
+                let manifest = push_until_accepted(&engine, &name, &tag_name, contents.clone()).await;
+                is_whole(&engine, &name, &tag_name, &contents).await;
+                if round % 2 == 0 {
+                    engine.delete_manifest(&name, &Digest::sha256(&manifest)).await.unwrap();
+                }
+            }
+        })
+    });
+    for writer in futures::future::join_all(writers).await {
+        writer.unwrap();
+    }
+    done.store(true, Ordering::SeqCst);
+    collector.await.unwrap();
+    let wrong = scrubber.await.unwrap();
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    let engine = open(&store).await;
+    for (writer, round) in (0..4).flat_map(|writer| (1..20).step_by(2).map(move |round| (writer, round))) {
+        let name = repo(if writer % 2 == 0 { "a" } else { "b" });
+        let contents = [format!("config {}", round % 3), format!("layer {writer} {round}")].map(Bytes::from);
+        is_whole(&engine, &name, &format!("t{writer}-{round}"), &contents).await;
+    }
+    scrub(&engine).await;
+    assert!(scrub(&engine).await.is_empty());
+}
+
 /// Killed at any store call, the next scrub ends the work: the bad blob is not served, and what can be mended is.
 #[tokio::test]
 async fn killed_anywhere_it_is_ended_by_the_next() {
