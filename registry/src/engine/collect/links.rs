@@ -133,7 +133,7 @@ impl Run {
         }
     }
 
-    /// Manifests whose push never ended hold on to blobs, too: they become candidates, which this run still comes to.
+    /// Manifests whose push never ended hold on to blobs, too: they become candidates, of this run or the next.
     async fn enqueue_abandoned(&self, references: &References, repository: &RepositoryName) {
         for digest in references.abandoned(self.lease) {
             let candidate = Candidate::Manifest { repository: repository.clone(), digest };

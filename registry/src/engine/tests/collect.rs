@@ -175,8 +175,11 @@ async fn pending_leftovers() {
     engine.delete_manifest(&repo, &gone).await.unwrap();
     let young = collect(&engine, SignedDuration::ZERO).await;
     assert_eq!((young.dead, young.condemned), (0, 0), "its writer may still be at work");
-    let (summary, lines) = run(&engine, A_DAY_LATER, false).await;
-    assert_eq!((summary.dead, summary.failed), (3, 0), "{lines:#?}");
+    // The abandoned manifest is found while its layers are looked at; its own candidate may sort before those of the run.
+    let (first, mut lines) = run(&engine, A_DAY_LATER, false).await;
+    let (second, more) = run(&engine, A_DAY_LATER, false).await;
+    lines.extend(more);
+    assert_eq!((first.dead + second.dead, first.failed + second.failed), (3, 0), "{lines:#?}");
     assert!(lines.iter().any(|line| matches!(line, GcLine::Abandoned { .. })), "{lines:#?}");
     collect(&engine, TEN_DAYS_LATER).await;
     for prefix in ["d/", "l/", "b/", "q/", "z/", "n/a!m/"] {
