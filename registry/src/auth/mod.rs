@@ -106,14 +106,14 @@ impl Authenticator {
             None | Some(Ok(Credentials::None)) => Ok(Caller { name: None, grant: self.anonymous.into() }),
             Some(Ok(Credentials::Basic { user, password })) => {
                 if let (Some(tokens), TOKEN_USER) = (&self.tokens, user.as_str()) {
-                    return tokens.check(&password).await;
+                    return Box::pin(tokens.check(&password)).await;
                 }
                 let users = self.users.as_ref().ok_or(AuthError::Refused)?;
-                users.check(&user, password).await?;
+                Box::pin(users.check(&user, password)).await?;
                 Ok(Caller { name: Some(user), grant: Grant::Everything })
             }
             Some(Ok(Credentials::Bearer(token))) => {
-                self.tokens.as_ref().ok_or(AuthError::Refused)?.check(&token).await
+                Box::pin(self.tokens.as_ref().ok_or(AuthError::Refused)?.check(&token)).await
             }
             Some(Err(error)) => Err(error),
         }

@@ -34,8 +34,8 @@ pub(super) async fn answer(
     match call.method {
         Method::GET => get(call, name, reference).await,
         Method::HEAD => head(call, name, reference).await,
-        Method::PUT => put(call, name, reference).await,
-        Method::DELETE => delete(call, name, reference).await,
+        Method::PUT => Box::pin(put(call, name, reference)).await,
+        Method::DELETE => Box::pin(delete(call, name, reference)).await,
         _ => Err(ApiError::method_not_allowed("GET, HEAD, PUT, DELETE")),
     }
 }

@@ -146,7 +146,7 @@ fn without_body(response: Response) -> Response {
 async fn answer(exchange: &Exchange, request: Request<Body>) -> Result<Response, ApiError> {
     let (app, live, route) = (exchange.app(), exchange.live(), exchange.route());
     if let Ok(route @ (Route::Live | Route::Ready | Route::Metrics)) = route {
-        return health::answer(app, live, route, request.method()).await;
+        return Box::pin(health::answer(app, live, route, request.method())).await;
     }
     let (head, body) = request.into_parts();
     let caller = live.auth.authenticate(&head.headers).await.inspect_err(|error| {
@@ -178,20 +178,21 @@ async fn answer(exchange: &Exchange, request: Request<Body>) -> Result<Response,
         headers: head.headers,
         body,
     };
+    // The future of a request is moved a few times before it runs: all but the shortest are boxed to keep it small.
     match route {
-        Route::Catalog => catalog::answer(call).await,
-        Route::Tags(name) => tags::answer(call, name).await,
+        Route::Catalog => Box::pin(catalog::answer(call)).await,
+        Route::Tags(name) => Box::pin(tags::answer(call, name)).await,
         Route::Manifest(name, reference) => manifests::answer(call, name, reference).await,
-        Route::Blob(name, digest) => blobs::answer(call, name, digest).await,
-        Route::Uploads(name) => uploads::begin(call, name).await,
-        Route::Upload(name, id) => uploads::answer(call, name, id.clone()).await,
-        Route::Referrers(name, digest) => referrers::answer(call, name, digest).await,
-        Route::Prune => management::job(call, &app.jobs.prune).await,
-        Route::Gc => management::job(call, &app.jobs.gc).await,
-        Route::Scrub => management::job(call, &app.jobs.scrub).await,
-        Route::Usage => usage::answer(call, &app.metrics).await,
-        Route::Undelete => management::undelete(call).await,
-        Route::Explain => management::explain(call, &app.jobs.prune.work().rules()).await,
+        Route::Blob(name, digest) => Box::pin(blobs::answer(call, name, digest)).await,
+        Route::Uploads(name) => Box::pin(uploads::begin(call, name)).await,
+        Route::Upload(name, id) => Box::pin(uploads::answer(call, name, id.clone())).await,
+        Route::Referrers(name, digest) => Box::pin(referrers::answer(call, name, digest)).await,
+        Route::Prune => Box::pin(management::job(call, &app.jobs.prune)).await,
+        Route::Gc => Box::pin(management::job(call, &app.jobs.gc)).await,
+        Route::Scrub => Box::pin(management::job(call, &app.jobs.scrub)).await,
+        Route::Usage => Box::pin(usage::answer(call, &app.metrics)).await,
+        Route::Undelete => Box::pin(management::undelete(call)).await,
+        Route::Explain => Box::pin(management::explain(call, &app.jobs.prune.work().rules())).await,
         Route::Base | Route::Live | Route::Ready | Route::Metrics => {
             Err(ApiError::method_not_allowed("GET, HEAD"))
         }
