@@ -22,4 +22,5 @@ pub mod server;
 pub mod settings;
 pub mod stall;
 pub mod store;
+pub mod tally;
 pub mod tls;

@@ -1,5 +1,5 @@
 //! What Prometheus is told (`GET /metrics`). Labels have few values: endpoint, method and status, never a name
-//! that a client chose.
+//! that a client chose. `METRICS.md` lists them all; a test keeps it so.
 
 use std::{
     sync::{
@@ -15,10 +15,19 @@ use berth_registry_core::{
     usage::{Held, Usage},
 };
 use prometheus_client::{
-    encoding::{EncodeLabelSet, text::encode},
+    encoding::EncodeLabelSet,
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
-    registry::{Registry, Unit},
+    registry::Unit,
 };
+
+use crate::engine::UploadLoad;
+
+mod documented;
+mod store_calls;
+
+use documented::Documented;
+use store_calls::StoreSeries;
+pub use store_calls::{StoreCalls, StoreOperation};
 
 /// Labels of requests.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -86,13 +95,19 @@ struct UsageMetrics {
 
 /// The metrics of one process.
 pub struct Metrics {
-    registry: Registry,
+    registry: Documented,
     requests: Family<RequestLabels, Counter>,
     durations: Family<RouteLabels, Histogram>,
     received: Counter<u64, AtomicU64>,
     sent: Counter<u64, AtomicU64>,
     in_flight: Gauge,
     store_ready: Gauge,
+    store: StoreSeries,
+    uploads: Gauge,
+    upload_memory: Gauge,
+    upload_memory_waiting: Gauge,
+    log_dropped: Counter,
+    slow: Counter,
     certificate: Gauge<i64, AtomicI64>,
     logins_refused: Counter,
     pruned: Counter,
@@ -110,7 +125,7 @@ pub struct Metrics {
 impl Default for Metrics {
     fn default() -> Self {
         let metrics = Self {
-            registry: Registry::with_prefix("berth"),
+            registry: Documented::default(),
             requests: Family::default(),
             durations: Family::new_with_constructor(|| {
                 Histogram::new([
@@ -121,6 +136,12 @@ impl Default for Metrics {
             sent: Counter::default(),
             in_flight: Gauge::default(),
             store_ready: Gauge::default(),
+            store: StoreSeries::default(),
+            uploads: Gauge::default(),
+            upload_memory: Gauge::default(),
+            upload_memory_waiting: Gauge::default(),
+            log_dropped: Counter::default(),
+            slow: Counter::default(),
             certificate: Gauge::default(),
             logins_refused: Counter::default(),
             pruned: Counter::default(),
@@ -141,10 +162,14 @@ impl Default for Metrics {
 impl Metrics {
     fn registered(mut self) -> Self {
         let registry = &mut self.registry;
-        registry.register("http_requests", "Requests answered", self.requests.clone());
+        registry.register(
+            "http_requests",
+            "Requests answered, by `route`, `method` and `status`; 499 if the client hung up before",
+            self.requests.clone(),
+        );
         registry.register_with_unit(
             "http_request_duration",
-            "Time from the request's head to the last byte of the answer",
+            "Time from the request's head to the last byte of the answer, by `route` and `method`",
             Unit::Seconds,
             self.durations.clone(),
         );
@@ -156,7 +181,30 @@ impl Metrics {
         );
         registry.register_with_unit("http_sent", "Bytes of response bodies", Unit::Bytes, self.sent.clone());
         registry.register("http_requests_in_flight", "Requests being answered", self.in_flight.clone());
+        registry.register(
+            "slow_requests",
+            "Requests that took longer than `slowRequests`",
+            self.slow.clone(),
+        );
+        registry.register(
+            "access_log_lines_dropped",
+            "Lines of the access log that found no room because nobody read the log",
+            self.log_dropped.clone(),
+        );
         registry.register("store_ready", "1 if the store can be used, else 0", self.store_ready.clone());
+        self.store.register(registry);
+        registry.register("uploads", "Requests that bring bytes of blobs now", self.uploads.clone());
+        registry.register_with_unit(
+            "upload_memory",
+            "Memory for parts of uploads that is in use",
+            Unit::Bytes,
+            self.upload_memory.clone(),
+        );
+        registry.register(
+            "upload_memory_waiting",
+            "Uploads that wait for memory",
+            self.upload_memory_waiting.clone(),
+        );
         registry.register_with_unit(
             "certificate_expiry_timestamp",
             "When the served certificate expires, since 1970; 0 without TLS",
@@ -216,6 +264,29 @@ impl Metrics {
         self.durations.get_or_create(&route).observe(took.as_secs_f64());
         self.received.inc_by(received);
         self.sent.inc_by(sent);
+    }
+
+    /// What counts the calls of a store of this kind.
+    pub fn store_calls(&self, backend: &'static str) -> StoreCalls {
+        self.store.of(backend)
+    }
+
+    /// What uploads need now.
+    pub fn uploading(&self, load: &UploadLoad) {
+        let gauge = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        self.uploads.set(gauge(load.requests));
+        self.upload_memory.set(gauge(load.memory));
+        self.upload_memory_waiting.set(gauge(load.waiting));
+    }
+
+    /// How many lines of the access log were lost until now.
+    pub fn log_lines_dropped(&self, lines: u64) {
+        self.log_dropped.inc_by(lines.saturating_sub(self.log_dropped.get()));
+    }
+
+    /// A request was slow.
+    pub fn slow(&self) {
+        self.slow.inc();
     }
 
     /// A configuration file was read; `whole`: all that it says is in force, and `hash` is its hash.
@@ -298,10 +369,7 @@ impl Metrics {
 
     /// The text that Prometheus reads.
     pub fn text(&self) -> String {
-        let mut text = String::new();
-        // Writing to a String cannot fail.
-        let _ = encode(&mut text, &self.registry);
-        text
+        self.registry.text()
     }
 }
 
@@ -366,6 +434,14 @@ impl UsageMetrics {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The table is written here, and checked in beside the code.
+    #[test]
+    fn every_metric_is_in_the_table() {
+        let table = Metrics::default().registry.table();
+        let page = include_str!("../METRICS.md");
+        assert!(page.ends_with(&table), "let METRICS.md end with\n{table}");
+    }
 
     #[test]
     fn the_text_names_what_was_counted() {

@@ -16,7 +16,7 @@ use tokio::sync::Mutex;
 use crate::{
     engine::{Engine, EngineError, EngineOptions},
     metrics::Metrics,
-    store::{self, StoreError, StoreOptions},
+    store::{self, ObservedStore, StoreError, StoreOptions},
 };
 
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
@@ -66,7 +66,7 @@ impl Readiness {
     pub async fn open(&self, url: &str, store: &StoreOptions) {
         let mut pause = FIRST_PAUSE;
         loop {
-            match open_once(url, store, &self.options.load()).await {
+            match self.open_once(url, store).await {
                 Ok(engine) => {
                     tracing::info!("store is ready");
                     self.metrics.store_ready(true);
@@ -86,6 +86,17 @@ impl Readiness {
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
+    }
+
+    async fn open_once(&self, url: &str, options: &StoreOptions) -> Result<Engine, EngineError> {
+        let calls = self.metrics.store_calls(store::backend(url));
+        let (url, options) = (url.to_owned(), options.clone());
+        // Opening a directory or reading certificates touches the disk.
+        let store = tokio::task::spawn_blocking(move || store::from_url(&url, &options))
+            .await
+            .map_err(|error| StoreError::Other(error.to_string()))??;
+        let store = Arc::new(ObservedStore::new(store, calls));
+        Engine::open(store, EngineOptions::clone(&self.options.load())).await
     }
 
     /// Changes the options of the engine, also of one that is still to be opened.
@@ -139,13 +150,4 @@ impl Readiness {
     pub fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Acquire)
     }
-}
-
-async fn open_once(url: &str, options: &StoreOptions, engine: &EngineOptions) -> Result<Engine, EngineError> {
-    let (url, options) = (url.to_owned(), options.clone());
-    // Opening a directory or reading certificates touches the disk.
-    let store = tokio::task::spawn_blocking(move || store::from_url(&url, &options))
-        .await
-        .map_err(|error| StoreError::Other(error.to_string()))??;
-    Engine::open(store, engine.clone()).await
 }

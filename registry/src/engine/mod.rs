@@ -6,7 +6,7 @@ use std::{
     collections::{HashMap, HashSet},
     fmt,
     ops::Range,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -22,8 +22,8 @@ use jiff::Timestamp;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use ulid::Ulid;
 
-use crate::limits;
 use crate::store::{Promises, PutMode, Store, StoreError, probe, read};
+use crate::{limits, tally};
 
 mod blobs;
 mod collect;
@@ -207,6 +207,17 @@ pub struct Page<T> {
     pub more: bool,
 }
 
+/// What uploads need of this process now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UploadLoad {
+    /// Requests that bring bytes.
+    pub requests: usize,
+    /// Memory for parts that is in use, in bytes.
+    pub memory: usize,
+    /// Uploads that wait for memory.
+    pub waiting: usize,
+}
+
 /// The engine. Clones share everything.
 #[derive(Clone, Debug)]
 pub struct Engine {
@@ -289,6 +300,13 @@ impl Engine {
         self.inner.options.store(options);
     }
 
+    /// What uploads need now.
+    pub fn upload_load(&self) -> UploadLoad {
+        let requests = self.inner.busy_uploads.lock().unwrap_or_else(PoisonError::into_inner).len();
+        let (memory, waiting) = self.inner.part_memory.load();
+        UploadLoad { requests, memory, waiting }
+    }
+
     fn options(&self) -> Guard<Arc<EngineOptions>> {
         self.inner.options.load()
     }
@@ -313,7 +331,7 @@ impl Engine {
         &self,
         work: impl Future<Output = Result<T, EngineError>> + Send + 'static,
     ) -> Result<T, EngineError> {
-        tokio::spawn(work)
+        tokio::spawn(tally::carried(work))
             .await
             .map_err(|e| StoreError::Other(format!("the work on a request ended: {e}")))?
     }

@@ -14,6 +14,7 @@ use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::EngineError;
+use crate::tally;
 
 #[derive(Debug)]
 pub(super) struct PartMemory {
@@ -97,8 +98,15 @@ impl PartMemory {
     pub(super) async fn share(self: &Arc<Self>) -> Result<Share, EngineError> {
         self.waiting.fetch_add(1, Ordering::Relaxed);
         let _waiting = Waiting(&self.waiting);
-        let permit = Arc::clone(&self.shares).acquire_owned().await.map_err(|_| EngineError::UploadBusy)?;
+        let permit = tally::waits_for_memory(Arc::clone(&self.shares).acquire_owned())
+            .await
+            .map_err(|_| EngineError::UploadBusy)?;
         Ok(self.lend(permit))
+    }
+
+    /// Bytes in use, and how many wait.
+    pub(super) fn load(&self) -> (usize, usize) {
+        ((self.count - self.free()) * self.part_size, self.waiting.load(Ordering::Relaxed))
     }
 
     /// A share if one is free.

@@ -9,7 +9,7 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
     task::{Context, Poll, ready},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use aws_lc_rs::rand;
@@ -25,7 +25,7 @@ use super::{
     App,
     route::{InvalidRoute, Route},
 };
-use crate::{auth::Caller, configuration::Live, metrics::RequestLabels, peer::InUse};
+use crate::{auth::Caller, configuration::Live, metrics::RequestLabels, peer::InUse, tally::Tally};
 
 /// A request that is being answered. Dropping it writes the line.
 pub(super) struct Exchange {
@@ -38,8 +38,10 @@ pub(super) struct Exchange {
     caller: OnceLock<Caller>,
     peer: InUse,
     began: Instant,
+    /// When the answer was ready to be sent.
+    answered: Option<Instant>,
+    tally: Arc<Tally>,
     status: StatusCode,
-    received: Arc<AtomicU64>,
     sent: u64,
     expected: Option<u64>,
     complete: bool,
@@ -110,9 +112,10 @@ impl Exchange {
             caller: OnceLock::new(),
             peer,
             began: Instant::now(),
+            answered: None,
+            tally: Arc::default(),
             // What a client sees that hung up before there was an answer is nothing; 499 is how logs call it.
             status: StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST),
-            received: Arc::default(),
             sent: 0,
             expected: None,
             complete: false,
@@ -151,10 +154,15 @@ impl Exchange {
         if body.is_end_stream() {
             return Body::empty();
         }
-        Body::new(Received { body: Body::new(body), count: self.received.clone() })
+        Body::new(Received { body: Body::new(body), tally: self.tally.clone(), waits: None })
+    }
+
+    pub(super) fn tally(&self) -> Arc<Tally> {
+        self.tally.clone()
     }
 
     pub(super) fn finish(mut self, response: Response) -> Response<Sent> {
+        self.answered = Some(Instant::now());
         self.status = response.status();
         self.complete = response.body().is_end_stream();
         self.expected =
@@ -163,12 +171,45 @@ impl Exchange {
     }
 }
 
+impl Exchange {
+    /// Says of a slow request where the time went. What its client took is no slowness of ours.
+    fn tell_if_slow(&self, route: &'static str, took: Duration) {
+        let sending = self.answered.map_or(Duration::ZERO, |answered| answered.elapsed());
+        let ours = took.saturating_sub(sending).saturating_sub(self.tally.client());
+        if self.live.slow_requests.is_none_or(|limit| ours < limit) {
+            return;
+        }
+        self.app.metrics.slow();
+        let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        tracing::warn!(
+            id = %self.id,
+            method = self.method,
+            route,
+            repository = self.repository(),
+            status = self.status.as_u16(),
+            ms = ms(took),
+            ours_ms = ms(ours),
+            store_calls = self.tally.store_calls.load(Ordering::Relaxed),
+            store_ms = ms(self.tally.store()),
+            memory_ms = ms(self.tally.memory()),
+            receiving_ms = ms(self.tally.client()),
+            sending_ms = ms(sending),
+            "slow request"
+        );
+    }
+
+    fn repository(&self) -> &str {
+        self.route.as_ref().ok().and_then(Route::repository).map_or("", RepositoryName::as_str)
+    }
+}
+
 impl Drop for Exchange {
     fn drop(&mut self) {
-        let (took, received) = (self.began.elapsed(), self.received.load(Ordering::Relaxed));
+        let (took, received) = (self.began.elapsed(), self.tally.received.load(Ordering::Relaxed));
         let route = self.route.as_ref().map_or("none", Route::label);
         let labels = RequestLabels { route, method: self.method, status: self.status.as_u16().into() };
         self.app.metrics.ended(&labels, took, received, self.sent);
+        self.tell_if_slow(route, took);
         // Probes come every few seconds and say nothing.
         let level = match route {
             "healthz" | "readyz" | "metrics" if tracing::enabled!(tracing::Level::DEBUG) => "DEBUG",
@@ -176,7 +217,6 @@ impl Drop for Exchange {
             _ if tracing::enabled!(tracing::Level::INFO) => "INFO",
             _ => return,
         };
-        let repository = self.route.as_ref().ok().and_then(Route::repository);
         let user = self.caller.get().and_then(|caller| caller.name.as_deref());
         self.app.log.access(&Line {
             timestamp: format_args!("{:.6}", Timestamp::now()),
@@ -185,7 +225,7 @@ impl Drop for Exchange {
             id: self.id,
             method: self.method,
             route,
-            repository: repository.map_or("", RepositoryName::as_str),
+            repository: self.repository(),
             status: self.status.as_u16(),
             bytes: self.sent,
             received,
@@ -207,7 +247,9 @@ fn method_label(method: &Method) -> &'static str {
 
 struct Received {
     body: Body,
-    count: Arc<AtomicU64>,
+    tally: Arc<Tally>,
+    /// Since when the client lets us wait.
+    waits: Option<Instant>,
 }
 
 impl HttpBody for Received {
@@ -218,9 +260,15 @@ impl HttpBody for Received {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) else {
+            self.waits.get_or_insert_with(Instant::now);
+            return Poll::Pending;
+        };
+        if let Some(since) = self.waits.take() {
+            self.tally.waited_for_client(since.elapsed());
+        }
         if let Some(Ok(frame)) = &frame {
-            self.count.fetch_add(length(frame), Ordering::Relaxed);
+            self.tally.received.fetch_add(length(frame), Ordering::Relaxed);
         }
         Poll::Ready(frame)
     }

@@ -27,6 +27,10 @@ pub(super) async fn answer(
     match route {
         Route::Metrics => {
             usage::follow(app);
+            if let Ok(engine) = app.readiness.engine() {
+                app.metrics.uploading(&engine.upload_load());
+            }
+            app.metrics.log_lines_dropped(app.log.dropped());
             Ok(([(CONTENT_TYPE, PROMETHEUS)], app.metrics.text()).into_response())
         }
         Route::Ready => {

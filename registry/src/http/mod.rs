@@ -119,7 +119,8 @@ where
     let route = Route::parse(request.uri().path());
     let exchange = Exchange::begin(app, request.method(), route, peer);
     let request = request.map(|body| exchange.count_received(body));
-    let mut response = answer(&exchange, request).await.unwrap_or_else(IntoResponse::into_response);
+    let mut response =
+        exchange.tally().charge(answer(&exchange, request)).await.unwrap_or_else(IntoResponse::into_response);
     let headers = response.headers_mut();
     headers.insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
     headers.insert(REQUEST_ID, exchange.id());

@@ -14,6 +14,7 @@ mod directory;
 mod error;
 mod memory;
 mod object;
+mod observed;
 mod overlay;
 mod paced;
 mod probe;
@@ -23,6 +24,7 @@ pub use directory::DirectoryStore;
 pub(crate) use directory::power;
 pub use error::StoreError;
 pub use memory::MemoryStore;
+pub use observed::ObservedStore;
 pub use overlay::OverlayStore;
 pub use paced::PacedStore;
 pub use probe::{Promises, probe};
@@ -183,6 +185,17 @@ pub fn from_url(url: &str, options: &StoreOptions) -> Result<Arc<dyn Store>, Sto
     }
     object::from_url(url, options)?
         .ok_or_else(|| StoreError::Invalid(format!("store {url:?} is not understood: write {URLS}")))
+}
+
+/// The kind of store that a URL names, for metrics.
+pub fn backend(url: &str) -> &'static str {
+    match url.split(':').next() {
+        Some("file") => "directory",
+        Some("s3") => "s3",
+        Some("gs") => "gcs",
+        Some("az") => "azure",
+        _ => "memory",
+    }
 }
 
 /// Reads a whole small object.

@@ -128,3 +128,41 @@ async fn a_store_that_comes_and_goes() -> Test {
     ready(&target).await;
     repo.has_manifest(&image, "v1").await
 }
+
+/// R-OPS-1, R-OPS-2: what a request cost is in its slow line and in the metrics.
+#[tokio::test]
+async fn a_slow_request_says_where_its_time_went() -> Test {
+    let files = TempDir::new().expect("a directory can be made");
+    let config = files.path().join("berth.yaml");
+    std::fs::write(&config, "slowRequests: 0s\n").expect("a file can be written");
+    let mut server = Options::open("memory:").flag("--config", &config).start().await;
+    let (repo, image) = (server.target().fresh(), Manifest::image());
+    repo.push(&image, "v1").await?;
+    let slow = |line: &str| {
+        let line: serde_json::Value = serde_json::from_str(line).ok()?;
+        (line["message"] == "slow request" && line["route"] == "manifest").then_some(line)
+    };
+    let line = server.process.wait_for_line(slow).await.unwrap_or_default();
+    ensure!(
+        line["store_calls"].as_u64() > Some(3) && line["repository"] == repo.name,
+        "the line says {line}"
+    );
+    for field in ["ours_ms", "store_ms", "memory_ms", "receiving_ms", "sending_ms"] {
+        ensure!(line[field].is_u64(), "the line lacks {field}: {line}");
+    }
+    let reply = server.target().get("/metrics").await?;
+    let text = String::from_utf8_lossy(&reply.body).into_owned();
+    for series in [
+        "berth_store_requests_total{backend=\"memory\",operation=\"put\",result=\"ok\"}",
+        "berth_store_request_duration_seconds_count{backend=\"memory\",operation=\"get\"}",
+        "berth_slow_requests_total",
+        "berth_upload_memory_bytes",
+    ] {
+        let line = text.lines().find(|line| line.starts_with(series));
+        ensure!(
+            line.is_some_and(|line| series.ends_with("bytes") || !line.ends_with(" 0")),
+            "{series} in\n{text}"
+        );
+    }
+    Ok(())
+}
