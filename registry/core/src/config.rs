@@ -65,9 +65,6 @@ pub struct ServerConfig {
     /// none are if unset.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub slow_requests: Option<Age>,
-    /// Where traces go; nowhere if unset.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub traces: Option<TraceSink>,
     /// How long a terminating server goes on serving after it has become unready; 5s if unset.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub drain_delay: Option<Age>,
@@ -87,47 +84,6 @@ impl ServerConfig {
             sparse_manifests: false,
             slow_requests: None,
             ..self
-        }
-    }
-}
-
-/// An OpenTelemetry collector that takes OTLP over HTTP.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct TraceSink {
-    /// `http://host:4318`; spans are posted to `/v1/traces` below it.
-    pub endpoint: String,
-    /// How many of the requests are traced whose client has not decided that (W3C `traceparent`), 0 to 1; 1 if unset.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub sample_ratio: Option<Ratio>,
-}
-
-/// A part of a whole, 0 to 1.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(try_from = "f64")]
-pub struct Ratio(f64);
-
-/// There is no NaN among them.
-impl Eq for Ratio {}
-
-impl Ratio {
-    /// Everything.
-    pub const ONE: Self = Self(1.0);
-
-    /// 0 to 1.
-    pub fn get(self) -> f64 {
-        self.0
-    }
-}
-
-impl TryFrom<f64> for Ratio {
-    type Error = String;
-
-    fn try_from(ratio: f64) -> Result<Self, String> {
-        if (0.0..=1.0).contains(&ratio) {
-            Ok(Self(ratio))
-        } else {
-            Err(format!("{ratio} is no ratio: write a number from 0 to 1"))
         }
     }
 }

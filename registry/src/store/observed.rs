@@ -1,7 +1,11 @@
 //! Counts and times every call of a store, for the metrics and for the request that makes it. The outermost wrapper:
 //! what the engine sees is what is counted. A streamed body is timed until it begins.
 
-use std::{future::Future, sync::Arc, time::Instant};
+use std::{
+    future::Future,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -91,5 +95,10 @@ impl Store for ObservedStore {
 
     fn part_size(&self) -> usize {
         self.inner.part_size()
+    }
+
+    /// Signed here; the store is not asked.
+    async fn presign(&self, key: &str, lifetime: Duration) -> Result<Option<String>, StoreError> {
+        self.inner.presign(key, lifetime).await
     }
 }
