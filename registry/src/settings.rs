@@ -8,14 +8,9 @@ use std::{
 
 use berth_registry_core::{
     Age, Pattern, Size,
-<<<<<<< HEAD
     config::{
         self, Anonymous, EventSink, LifecycleRule, RedirectMode, ServerConfig, ServiceAccounts, TlsFiles,
-        TraceSink,
     },
-=======
-    config::{Anonymous, EventSink, LifecycleRule, ServerConfig, ServiceAccounts, TlsFiles},
->>>>>>> 4e6b2fa (Traces are not there yet, so nothing asks for them)
 };
 use serde::de::DeserializeOwned;
 
