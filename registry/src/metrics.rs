@@ -374,7 +374,7 @@ impl Metrics {
 }
 
 impl UsageMetrics {
-    fn register(&self, registry: &mut Registry) {
+    fn register(&self, registry: &mut Documented) {
         registry.register_with_unit(
             "repository",
             "What a repository holds, blobs and manifests, also if others hold it, too; the largest ones",
