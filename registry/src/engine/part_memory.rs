@@ -19,6 +19,7 @@ use crate::tally;
 #[derive(Debug)]
 pub(super) struct PartMemory {
     shares: Arc<Semaphore>,
+    count: usize,
     part_size: usize,
     waiting: AtomicUsize,
     /// Buffers between two uses, kept for good: large allocations that come and go make a heap that only grows, and of
@@ -79,6 +80,7 @@ impl PartMemory {
         let count = (bytes / part_size.max(1)).clamp(2, Semaphore::MAX_PERMITS);
         Arc::new(Self {
             shares: Arc::new(Semaphore::new(count)),
+            count,
             part_size,
             waiting: AtomicUsize::new(0),
             spare: Mutex::default(),
@@ -119,7 +121,6 @@ impl PartMemory {
         self.waiting.load(Ordering::Relaxed) > 0
     }
 
-    #[cfg(test)]
     pub(super) fn free(&self) -> usize {
         self.shares.available_permits()
     }
