@@ -42,7 +42,7 @@ pub(super) async fn answer(
 
 async fn get(call: Call, name: &RepositoryName, reference: &Reference) -> Result<Response, ApiError> {
     let manifest = match as_of(&call, reference)? {
-        Some((tag, at)) => call.engine.get_manifest_as_of(name, tag, at).await?,
+        Some((tag, at)) => Box::pin(call.engine.get_manifest_as_of(name, tag, at)).await?,
         None => call.engine.get_manifest(name, reference).await?,
     };
     let has = etag::client_has(&call.headers, &manifest.digest);
@@ -72,7 +72,7 @@ fn as_of<'a>(call: &Call, reference: &'a Reference) -> Result<Option<(&'a Tag, T
 async fn head(call: Call, name: &RepositoryName, reference: &Reference) -> Result<Response, ApiError> {
     if as_of(&call, reference)?.is_some() {
         // The server keeps the headers and drops the body.
-        return get(call, name, reference).await;
+        return Box::pin(get(call, name, reference)).await;
     }
     let stat = call.engine.stat_manifest(name, reference).await?;
     if etag::client_has(&call.headers, &stat.digest) {
