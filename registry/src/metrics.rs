@@ -1,5 +1,5 @@
-//! What Prometheus is told (`GET /metrics`). Labels have few values: endpoint, method and status, never a name
-//! that a client chose. `METRICS.md` lists them all; a test keeps it so.
+//! What Prometheus is told (`GET /metrics`). Labels have few values: endpoint, method and status; names that a client
+//! chose stand only in the usage, where the largest hundred are told apart. `METRICS.md` lists them all; a test keeps it so.
 
 use std::{
     sync::{
