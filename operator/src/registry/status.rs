@@ -136,6 +136,7 @@ pub(super) async fn observe(
     let selector = format!("{},app.kubernetes.io/component=server", owner.selector());
     let pods: Api<Pod> = Api::namespaced(context.client.clone(), &owner.namespace);
     let pods = pods.list(&ListParams::default().labels(&selector)).await?.items;
+    let pods = status::current(without_pods.deployment.as_ref(), pods);
     let bundle = context.bundle.borrow().clone();
     let Some(bundle) = bundle else { return Ok(Observed { pods, ..without_pods }) };
     Ok(match wanted {

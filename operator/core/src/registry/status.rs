@@ -8,10 +8,13 @@ use berth_crds::{
 use jiff::Timestamp;
 use k8s_openapi::{
     api::{apps::v1::Deployment, core::v1::Pod},
-    apimachinery::pkg::apis::meta::v1::Time,
+    apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time},
 };
 
-use super::{RegistryError, endpoint, workload::server_selector};
+use super::{
+    RegistryError, endpoint,
+    workload::{CONFIG_HASH, server_selector},
+};
 use crate::{conditions::State, objects::Owner};
 
 /// Why a server says that it is not ready: the body of its `/readyz`.
@@ -38,6 +41,14 @@ pub struct Observed {
     pub unready: Vec<Unready>,
     /// Pods that run an older configuration than they are to; only looked for when the Deployment is complete.
     pub outdated: Vec<String>,
+}
+
+/// The Pods of the newest servers: what those say that are about to go is of no interest.
+pub fn current(deployment: Option<&Deployment>, pods: Vec<Pod>) -> Vec<Pod> {
+    let hash = |meta: Option<&ObjectMeta>| meta?.annotations.as_ref()?.get(CONFIG_HASH).cloned();
+    let template = deployment.and_then(|deployment| Some(&deployment.spec.as_ref()?.template));
+    let wanted = hash(template.and_then(|template| template.metadata.as_ref()));
+    pods.into_iter().filter(|pod| hash(Some(&pod.metadata)) == wanted).collect()
 }
 
 /// The state of a Registry whose children were applied.

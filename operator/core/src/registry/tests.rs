@@ -291,6 +291,20 @@ fn states(#[case] observed: Observed, #[case] expected: &str) {
     assert!(conditions.iter().all(|condition| condition.observed_generation == Some(3)));
 }
 
+/// While servers are replaced, those of before say what was wrong before.
+#[test]
+fn only_the_newest_servers_are_asked() {
+    let annotated = |hash: &str| json!({"annotations": {"berth.dev/config": hash}});
+    let deployment: Deployment = serde_json::from_value(json!({
+        "spec": {"selector": {}, "template": {"metadata": annotated("new")}},
+    }))
+    .unwrap();
+    let pods =
+        ["old", "new"].map(|hash| serde_json::from_value(json!({"metadata": annotated(hash)})).unwrap());
+    let current = status::current(Some(&deployment), pods.to_vec());
+    assert_eq!(current, pods[1..]);
+}
+
 #[test]
 fn paused_and_scaled_to_zero_are_ready() {
     let observed = Observed { deployment: Some(deployment(2, 0, 0, 0)), ..Observed::default() };
