@@ -18,7 +18,7 @@ use crate::{
     configuration::{Configuration, engine_options},
     events::Events,
     http::App,
-    jobs::{Job, Jobs, gc::Gc, prune::Prune, scrub::Scrub},
+    jobs::Jobs,
     log::Log,
     metrics::Metrics,
     outbound::OutboundError,
@@ -81,11 +81,7 @@ pub async fn run(configuration: Configuration, log: Log) -> Result<(), ServeErro
     let live = Arc::new(ArcSwap::from_pointee(configuration.live(users).await?));
     let app = Arc::new(App {
         readiness: Readiness::new(engine_options(&settings), metrics.clone()),
-        jobs: Jobs {
-            prune: Job::new(Prune::new(live.clone(), events.clone(), metrics.clone())),
-            gc: Job::new(Gc::new(metrics.clone())),
-            scrub: Job::new(Scrub::new(metrics.clone())),
-        },
+        jobs: Jobs::new(live.clone(), events.clone(), &metrics),
         live,
         events,
         metrics,

@@ -13,7 +13,7 @@ use berth_registry::{
     engine::EngineOptions,
     events::Events,
     http::{App, handle},
-    jobs::{Job, Jobs, gc::Gc, prune::Prune, scrub::Scrub},
+    jobs::Jobs,
     log::Log,
     metrics::Metrics,
     peer::Peer,
@@ -77,11 +77,7 @@ fn a_warm_manifest() {
     }));
     let app = App {
         readiness: Readiness::new(EngineOptions::default(), metrics.clone()),
-        jobs: Jobs {
-            prune: Job::new(Prune::new(live.clone(), events.clone(), metrics.clone())),
-            gc: Job::new(Gc::new(metrics.clone())),
-            scrub: Job::new(Scrub::new(metrics.clone())),
-        },
+        jobs: Jobs::new(live.clone(), events.clone(), &metrics),
         live,
         events,
         metrics,

@@ -1,5 +1,5 @@
-//! The management API. Jobs, `POST /berth/v1/{prune,gc}`: starts one and streams its lines; it does not end with its
-//! caller. `undelete` and `explain` answer at once.
+//! The management API. Jobs, `POST /berth/v1/{prune,gc,scrub}`: starts one and streams its lines; it does not end with
+//! its caller. `undelete` and `explain` answer at once.
 
 use axum::{
     Json,

@@ -11,7 +11,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
 use self::{gc::Gc, prune::Prune, scrub::Scrub};
-use crate::engine::Engine;
+use crate::{configuration::Shared, engine::Engine, events::Events, metrics::Metrics};
 
 pub mod client;
 pub mod gc;
@@ -30,6 +30,17 @@ pub struct Jobs {
     pub gc: Job<Gc>,
     /// Checks everything.
     pub scrub: Job<Scrub>,
+}
+
+impl Jobs {
+    /// None of them runs yet.
+    pub fn new(live: Shared, events: Events, metrics: &Arc<Metrics>) -> Self {
+        Self {
+            prune: Job::new(Prune::new(live, events, metrics.clone())),
+            gc: Job::new(Gc::new(metrics.clone())),
+            scrub: Job::new(Scrub::new(metrics.clone())),
+        }
+    }
 }
 
 /// What a job does. It must bear to be killed at any moment and to be run again, also on two replicas at once.

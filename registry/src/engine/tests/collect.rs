@@ -223,50 +223,7 @@ async fn uploads() {
 /// A store whose conditional DELETE is not to be trusted keeps its tombstones.
 #[tokio::test]
 async fn tombstones_stay_where_they_cannot_be_removed_safely() {
-    #[derive(Debug)]
-    struct Careless(Arc<Faulty>);
-    #[async_trait]
-    impl Store for Careless {
-        async fn get(&self, key: &str, options: GetOptions) -> Result<Object, StoreError> {
-            self.0.get(key, options).await
-        }
-        async fn head(&self, key: &str) -> Result<Meta, StoreError> {
-            self.0.head(key).await
-        }
-        async fn put(&self, key: &str, body: Bytes, mode: PutMode) -> Result<Etag, StoreError> {
-            self.0.put(key, body, mode).await
-        }
-        async fn delete(&self, key: &str) -> Result<(), StoreError> {
-            self.0.delete(key).await
-        }
-        async fn delete_version(&self, key: &str, _: &str) -> Result<(), StoreError> {
-            self.0.delete(key).await
-        }
-        async fn list(
-            &self,
-            prefix: &str,
-            after: Option<&str>,
-            limit: usize,
-        ) -> Result<ListPage, StoreError> {
-            self.0.list(prefix, after, limit).await
-        }
-        async fn create_multipart(&self, key: &str) -> Result<String, StoreError> {
-            self.0.create_multipart(key).await
-        }
-        async fn put_part(&self, key: &str, id: &str, index: usize, body: Bytes) -> Result<Etag, StoreError> {
-            self.0.put_part(key, id, index, body).await
-        }
-        async fn complete_multipart(&self, key: &str, id: &str, parts: &[Etag]) -> Result<(), StoreError> {
-            self.0.complete_multipart(key, id, parts).await
-        }
-        async fn abort_multipart(&self, key: &str, id: &str) -> Result<(), StoreError> {
-            self.0.abort_multipart(key, id).await
-        }
-        fn part_size(&self) -> usize {
-            self.0.part_size()
-        }
-    }
-    let store: Arc<dyn Store> = Arc::new(Careless(Faulty::new(Arc::new(MemoryStore::default()))));
+    let store: Arc<dyn Store> = Faulty::careless(Arc::new(MemoryStore::default()));
     let engine = open(&store).await;
     let repo = repo("a");
     let gone = push_image(&engine, &repo, "gone", &["layer"]).await;
@@ -308,7 +265,7 @@ async fn push_like_a_client(engine: &Engine, repo: &RepositoryName, name: &str) 
 #[tokio::test(start_paused = true)]
 async fn pushed_again_while_it_is_collected() {
     let inner: Arc<dyn Store> = Arc::new(MemoryStore::default());
-    let store: Arc<dyn Store> = Arc::new(Slow::uneven(Arc::clone(&inner)));
+    let store: Arc<dyn Store> = Faulty::uneven(Arc::clone(&inner));
     let options = EngineOptions {
         upload_lease: Duration::ZERO,
         undelete_window: Duration::ZERO,

@@ -70,7 +70,7 @@ async fn registry(live: usize, dead: usize) -> Arc<dyn Store> {
 async fn at_least_260_blobs_a_second_over_a_store_of_20_ms() {
     const DEAD: u32 = 2_000;
     let inner = registry(1_000, DEAD as usize).await;
-    let engine = open(&(Arc::new(Slow::even(inner)) as Arc<dyn Store>)).await;
+    let engine = open(&(Faulty::slow(inner, Duration::from_millis(20)) as Arc<dyn Store>)).await;
     let began = Instant::now();
     let (collected, lines) = run(&engine, A_DAY_LATER, false).await;
     assert_eq!((collected.dead, collected.failed), (u64::from(DEAD), 0), "{:?}", lines.first());

@@ -134,13 +134,22 @@ pub(super) enum Failure {
     Answer,
 }
 
-/// Counts calls, and fails one of them.
+/// Counts calls, takes its time for each (of tokio's clock: with a paused one, races happen in virtual time), and fails
+/// one of them.
 pub(super) struct Faulty {
     inner: Arc<dyn Store>,
     calls: AtomicUsize,
     log: Mutex<Vec<String>>,
     plan: Mutex<Option<(usize, Failure, bool)>>,
-    latency: Duration,
+    latency: Latency,
+    careless: bool,
+}
+
+/// How long a call takes.
+enum Latency {
+    Even(Duration),
+    /// Up to 31 ms, at random.
+    Uneven,
 }
 
 impl fmt::Debug for Faulty {
@@ -156,8 +165,22 @@ impl Faulty {
 
     /// A store of which each call takes so long.
     pub(super) fn slow(inner: Arc<dyn Store>, latency: Duration) -> Arc<Self> {
+        Self::with(inner, Latency::Even(latency), false)
+    }
+
+    /// A store of which each call takes up to 31 ms, at random.
+    pub(super) fn uneven(inner: Arc<dyn Store>) -> Arc<Self> {
+        Self::with(inner, Latency::Uneven, false)
+    }
+
+    /// A store that removes whatever version is there.
+    pub(super) fn careless(inner: Arc<dyn Store>) -> Arc<Self> {
+        Self::with(inner, Latency::Even(Duration::ZERO), true)
+    }
+
+    fn with(inner: Arc<dyn Store>, latency: Latency, careless: bool) -> Arc<Self> {
         let (calls, log, plan) = (AtomicUsize::new(0), Mutex::default(), Mutex::default());
-        Arc::new(Self { inner, calls, log, plan, latency })
+        Arc::new(Self { inner, calls, log, plan, latency, careless })
     }
 
     /// Fails the n-th call from now (from 0); with `crash` all later ones, too.
@@ -180,8 +203,12 @@ impl Faulty {
         self.log.lock().unwrap().push(format!("{what} {key}"));
         let plan = *self.plan.lock().unwrap();
         let lost = || StoreError::Unreachable("as told".into());
-        if !self.latency.is_zero() {
-            tokio::time::sleep(self.latency).await;
+        let latency = match self.latency {
+            Latency::Even(latency) => latency,
+            Latency::Uneven => Duration::from_millis(u64::from(Ulid::generate().to_bytes()[15]) % 32),
+        };
+        if !latency.is_zero() {
+            tokio::time::sleep(latency).await;
         }
         match plan {
             Some((at, Failure::Answer, _)) if n == at => {
@@ -214,6 +241,9 @@ impl Store for Faulty {
     }
 
     async fn delete_version(&self, key: &str, etag: &str) -> Result<(), StoreError> {
+        if self.careless {
+            return self.delete(key).await;
+        }
         self.call("DELETE", key, self.inner.delete_version(key, etag)).await
     }
 
@@ -235,87 +265,6 @@ impl Store for Faulty {
 
     async fn abort_multipart(&self, key: &str, id: &str) -> Result<(), StoreError> {
         self.call("ABORT", key, self.inner.abort_multipart(key, id)).await
-    }
-
-    fn part_size(&self) -> usize {
-        self.inner.part_size()
-    }
-}
-
-/// Takes its time for each call, of tokio's clock: with a paused one, races happen in virtual time.
-#[derive(Debug)]
-pub(super) struct Slow {
-    inner: Arc<dyn Store>,
-    even: bool,
-}
-
-impl Slow {
-    /// 20 ms a call.
-    pub(super) fn even(inner: Arc<dyn Store>) -> Self {
-        Self { inner, even: true }
-    }
-
-    /// Up to 31 ms a call, at random.
-    pub(super) fn uneven(inner: Arc<dyn Store>) -> Self {
-        Self { inner, even: false }
-    }
-
-    async fn wait(&self) {
-        let random = u64::from(Ulid::generate().to_bytes()[15]) % 32;
-        tokio::time::sleep(Duration::from_millis(if self.even { 20 } else { random })).await;
-    }
-}
-
-#[async_trait]
-impl Store for Slow {
-    async fn get(&self, key: &str, options: GetOptions) -> Result<Object, StoreError> {
-        self.wait().await;
-        self.inner.get(key, options).await
-    }
-
-    async fn head(&self, key: &str) -> Result<Meta, StoreError> {
-        self.wait().await;
-        self.inner.head(key).await
-    }
-
-    async fn put(&self, key: &str, body: Bytes, mode: PutMode) -> Result<Etag, StoreError> {
-        self.wait().await;
-        self.inner.put(key, body, mode).await
-    }
-
-    async fn delete(&self, key: &str) -> Result<(), StoreError> {
-        self.wait().await;
-        self.inner.delete(key).await
-    }
-
-    async fn delete_version(&self, key: &str, etag: &str) -> Result<(), StoreError> {
-        self.wait().await;
-        self.inner.delete_version(key, etag).await
-    }
-
-    async fn list(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<ListPage, StoreError> {
-        self.wait().await;
-        self.inner.list(prefix, after, limit).await
-    }
-
-    async fn create_multipart(&self, key: &str) -> Result<String, StoreError> {
-        self.wait().await;
-        self.inner.create_multipart(key).await
-    }
-
-    async fn put_part(&self, key: &str, id: &str, index: usize, body: Bytes) -> Result<Etag, StoreError> {
-        self.wait().await;
-        self.inner.put_part(key, id, index, body).await
-    }
-
-    async fn complete_multipart(&self, key: &str, id: &str, parts: &[Etag]) -> Result<(), StoreError> {
-        self.wait().await;
-        self.inner.complete_multipart(key, id, parts).await
-    }
-
-    async fn abort_multipart(&self, key: &str, id: &str) -> Result<(), StoreError> {
-        self.wait().await;
-        self.inner.abort_multipart(key, id).await
     }
 
     fn part_size(&self) -> usize {
