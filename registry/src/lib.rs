@@ -24,3 +24,4 @@ pub mod stall;
 pub mod store;
 pub mod tally;
 pub mod tls;
+pub mod traces;

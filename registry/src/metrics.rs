@@ -93,6 +93,17 @@ struct UsageMetrics {
     looked: Mutex<Option<Instant>>,
 }
 
+/// What becomes of a span.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SpanOutcome {
+    /// The collector has it.
+    Sent,
+    /// Too many waited to be sent.
+    Dropped,
+    /// The collector did not take it.
+    Failed,
+}
+
 /// The metrics of one process.
 pub struct Metrics {
     registry: Documented,
@@ -115,6 +126,7 @@ pub struct Metrics {
     bytes_freed: Counter,
     last_collection: Gauge<i64, AtomicI64>,
     events: Family<OutcomeLabels, Counter>,
+    spans: Family<OutcomeLabels, Counter>,
     config: Family<ConfigLabels, Gauge>,
     config_valid: Gauge,
     config_restart: Gauge,
@@ -149,6 +161,7 @@ impl Default for Metrics {
             bytes_freed: Counter::default(),
             last_collection: Gauge::default(),
             events: Family::default(),
+            spans: Family::default(),
             config: Family::default(),
             config_valid: Gauge::default(),
             config_restart: Gauge::default(),
@@ -231,6 +244,11 @@ impl Metrics {
             self.last_collection.clone(),
         );
         registry.register("events", "Events sent to the operator, by outcome", self.events.clone());
+        registry.register(
+            "trace_spans",
+            "Spans of traces by `outcome`: sent; dropped, because too many waited; failed, because the collector did not take them",
+            self.spans.clone(),
+        );
         registry.register("config_info", "SHA-256 of the configuration file in force", self.config.clone());
         registry.register(
             "config_last_reload_successful",
@@ -344,6 +362,16 @@ impl Metrics {
     pub fn event(&self, delivered: bool) {
         let outcome = if delivered { "delivered" } else { "failed" };
         self.events.get_or_create(&OutcomeLabels { outcome }).inc();
+    }
+
+    /// What became of so many spans of traces.
+    pub fn spans(&self, outcome: SpanOutcome, spans: usize) {
+        let outcome = match outcome {
+            SpanOutcome::Sent => "sent",
+            SpanOutcome::Dropped => "dropped",
+            SpanOutcome::Failed => "failed",
+        };
+        self.spans.get_or_create(&OutcomeLabels { outcome }).inc_by(spans as u64);
     }
 
     /// The integrity check found something.

@@ -1,5 +1,6 @@
-//! HTTPS to where the registry calls by itself: the Kubernetes API server (`auth::token_review`) and the operator
-//! (`events`). Trust comes from a mounted file only, and follows it when it is replaced.
+//! HTTPS to where the registry calls by itself: the Kubernetes API server (`auth::token_review`), the operator (`events`)
+//! and a collector (`traces`). Trust comes from a mounted file only, and follows it when it is replaced; without a file
+//! it is the system's.
 
 use std::{
     path::{Path, PathBuf},
@@ -28,30 +29,34 @@ pub enum OutboundError {
         /// Why.
         source: reqwest::Error,
     },
+    /// There are no certificates of the system.
+    #[error("cannot use the system's certificates: {0}")]
+    System(reqwest::Error),
 }
 
-/// A client that trusts the certificates in one file.
+/// A client that trusts the certificates in one file, or the system's.
 pub struct Outbound {
-    ca_file: PathBuf,
+    ca_file: Option<PathBuf>,
     timeout: Duration,
     current: Mutex<(Vec<u8>, Client)>,
 }
 
 impl Outbound {
     /// Reads the certificates for the first time.
-    pub async fn new(ca_file: PathBuf, timeout: Duration) -> Result<Self, OutboundError> {
-        let pem = read(&ca_file).await?;
-        let client = build(&ca_file, &pem, timeout)?;
+    pub async fn new(ca_file: impl Into<Option<PathBuf>>, timeout: Duration) -> Result<Self, OutboundError> {
+        let ca_file = ca_file.into();
+        let pem = read(ca_file.as_deref()).await?;
+        let client = build(ca_file.as_deref(), &pem, timeout)?;
         Ok(Self { ca_file, timeout, current: Mutex::new((pem, client)) })
     }
 
     /// The client for one call. If the file is broken meanwhile, the old trust stays in force.
     pub async fn client(&self) -> Client {
-        let renewed = read(&self.ca_file).await;
+        let renewed = read(self.ca_file.as_deref()).await;
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         match renewed.and_then(|pem| {
             let changed = pem != current.0;
-            changed.then(|| Ok((build(&self.ca_file, &pem, self.timeout)?, pem))).transpose()
+            changed.then(|| Ok((build(self.ca_file.as_deref(), &pem, self.timeout)?, pem))).transpose()
         }) {
             Ok(Some((client, pem))) => *current = (pem, client),
             Ok(None) => {}
@@ -61,19 +66,15 @@ impl Outbound {
     }
 }
 
-async fn read(path: &Path) -> Result<Vec<u8>, OutboundError> {
+async fn read(path: Option<&Path>) -> Result<Vec<u8>, OutboundError> {
+    let Some(path) = path else { return Ok(Vec::new()) };
     tokio::fs::read(path).await.map_err(|source| OutboundError::Unreadable { path: path.to_owned(), source })
 }
 
-fn build(path: &Path, pem: &[u8], timeout: Duration) -> Result<Client, OutboundError> {
-    let build = || {
-        Client::builder()
-            .no_proxy()
-            .redirect(Policy::none())
-            .timeout(timeout)
-            .tls_certs_only(Certificate::from_pem_bundle(pem)?)
-            .build()
-    };
+fn build(path: Option<&Path>, pem: &[u8], timeout: Duration) -> Result<Client, OutboundError> {
+    let builder = Client::builder().no_proxy().redirect(Policy::none()).timeout(timeout);
+    let Some(path) = path else { return builder.build().map_err(OutboundError::System) };
+    let build = || builder.tls_certs_only(Certificate::from_pem_bundle(pem)?).build();
     build().map_err(|source| OutboundError::Unusable { path: path.to_owned(), source })
 }
 

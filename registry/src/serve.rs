@@ -26,6 +26,7 @@ use crate::{
     server,
     store::StoreOptions,
     tls::{self, TlsError},
+    traces::Traces,
 };
 
 /// Why the server cannot start. A store that is not there is no reason: it is waited for.
@@ -43,6 +44,9 @@ pub enum ServeError {
     /// The event sink.
     #[error("cannot send events: {0}")]
     Events(OutboundError),
+    /// The collector of traces.
+    #[error("cannot send traces: {0}")]
+    Traces(OutboundError),
     /// The address.
     #[error("cannot listen on {address}: {source}")]
     Listen {
@@ -78,12 +82,17 @@ pub async fn run(configuration: Configuration, log: Log) -> Result<(), ServeErro
         Some(sink) => Events::start(sink, metrics.clone()).await.map_err(ServeError::Events)?,
         None => Events::default(),
     };
+    let traces = match settings.traces.clone() {
+        Some(sink) => Some(Traces::start(sink, metrics.clone()).await.map_err(ServeError::Traces)?),
+        None => None,
+    };
     let live = Arc::new(ArcSwap::from_pointee(configuration.live(users).await?));
     let app = Arc::new(App {
         readiness: Readiness::new(engine_options(&settings), metrics.clone()),
         jobs: Jobs::new(live.clone(), events.clone(), &metrics),
         live,
         events,
+        traces: traces.clone(),
         metrics,
         log,
     });
@@ -112,6 +121,9 @@ pub async fn run(configuration: Configuration, log: Log) -> Result<(), ServeErro
     server::serve(listener, tls, app, stop, settings.drain_delay).await;
     opener.abort();
     follower.abort();
+    if let Some(traces) = traces {
+        traces.stop().await;
+    }
     tracing::info!("stopped");
     Ok(())
 }

@@ -10,11 +10,13 @@ use berth_registry_core::{
     Age, Pattern, Size,
     config::{
         self, Anonymous, EventSink, LifecycleRule, RedirectMode, ServerConfig, ServiceAccounts, TlsFiles,
+        TraceSink,
     },
 };
+use http::Uri;
 use serde::de::DeserializeOwned;
 
-use crate::{limits, redirects::Redirects, reload::Unreadable, store::URLS};
+use crate::{limits, redirects::Redirects, reload::Unreadable, store::URLS, traces::MILLION};
 
 const DEFAULT_LISTEN: &str = "0.0.0.0:5000";
 const STORES: [&str; 5] = ["memory:", "file:///", "s3://", "gs://", "az://"];
@@ -64,6 +66,8 @@ pub struct Settings {
     pub max_uploads: usize,
     /// Who fetches blobs from the store itself.
     pub redirects: Option<Redirects>,
+    /// Where traces go.
+    pub traces: Option<TraceSink>,
     /// How long to go on serving after readiness said `Draining`.
     pub drain_delay: Duration,
 }
@@ -130,6 +134,14 @@ pub enum SettingsError {
     /// Nobody may push.
     #[error("uploads.atOnce must be at least 1: to keep pushes out, give roles that may only pull")]
     NoUploads,
+    /// A collector that cannot be called.
+    #[error(
+        "traces.endpoint {0:?} is no URL of a collector: write https://host:4318, or http:// within a network"
+    )]
+    TracesEndpoint(String),
+    /// More than all.
+    #[error("traces.samplingRatePerMillion is {0}: it must be from 0 to 1000000")]
+    SamplingRate(u32),
     /// A rule that removes nothing or everything.
     #[error("lifecycle rule {0} must have exactly one of keepLast and olderThan")]
     RuleAction(u32),
@@ -194,6 +206,7 @@ impl Settings {
             _ => return Err(SettingsError::HalfTls),
         };
         check_rules(&file.lifecycle)?;
+        check_traces(file.traces.as_ref())?;
         let uploads = file.uploads.unwrap_or_default();
         if let Some(memory) = uploads.memory.filter(|memory| in_memory(*memory) < LEAST_UPLOAD_MEMORY) {
             return Err(SettingsError::UploadMemory(memory));
@@ -228,6 +241,7 @@ impl Settings {
             },
             sparse_manifests: overrides.sparse_manifests || file.sparse_manifests,
             slow_requests: file.slow_requests.map(Age::as_duration),
+            traces: file.traces,
             drain_delay: file.drain_delay.unwrap_or(DEFAULT_DRAIN_DELAY).as_duration(),
         })
     }
@@ -247,6 +261,7 @@ impl Settings {
                 "uploads",
                 (self.upload_memory, self.max_uploads) != (changed.upload_memory, changed.max_uploads),
             ),
+            ("traces", self.traces != changed.traces),
             ("drainDelay", self.drain_delay != changed.drain_delay),
         ];
         differs.into_iter().filter_map(|(key, differs)| differs.then_some(key)).collect()
@@ -266,6 +281,17 @@ fn redirects(
         return Err(SettingsError::RedirectsOutliveContent { lifetime, window: undelete_window });
     }
     Ok(Some(Redirects { networks: config.networks, lifetime: lifetime.as_duration() }))
+}
+
+fn check_traces(sink: Option<&TraceSink>) -> Result<(), SettingsError> {
+    let Some(sink) = sink else { return Ok(()) };
+    let endpoint: Option<Uri> = sink.endpoint.parse().ok();
+    let is_url = endpoint.is_some_and(|uri| matches!(uri.scheme_str(), Some("http" | "https")));
+    match sink.sampling_rate_per_million {
+        _ if !is_url => Err(SettingsError::TracesEndpoint(sink.endpoint.clone())),
+        Some(rate) if rate > MILLION => Err(SettingsError::SamplingRate(rate)),
+        _ => Ok(()),
+    }
 }
 
 fn check_rules(rules: &[LifecycleRule]) -> Result<(), SettingsError> {
@@ -340,6 +366,11 @@ mod tests {
     )]
     #[case("{store: 'memory:', plainHttp: true, redirects: {mode: On, lifetime: 8d}}", "from 1s to 7d")]
     #[case("{store: 'memory:', plainHttp: true, redirects: {mode: On, lifetime: 0s}}", "from 1s to 7d")]
+    #[case("{store: 'memory:', plainHttp: true, traces: {endpoint: 'collector:4317'}}", "write https://")]
+    #[case(
+        "{store: 'memory:', plainHttp: true, traces: {endpoint: 'http://a', samplingRatePerMillion: 1000001}}",
+        "from 0 to 1000000"
+    )]
     fn refuses(#[case] text: &str, #[case] says: &str) {
         let error = Settings::new(Overrides::default(), yaml(text).unwrap()).unwrap_err().to_string();
         assert!(error.contains(says), "{error}");

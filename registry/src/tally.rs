@@ -12,12 +12,14 @@ use std::{
 
 use futures::future::Either;
 
+use crate::traces::Trace;
+
 tokio::task_local! {
     static CURRENT: Arc<Tally>;
 }
 
 /// The costs of one request. Calls that run at once count one by one, so times may add up to more than the request took.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Tally {
     /// Calls of the store.
     pub store_calls: AtomicU64,
@@ -26,6 +28,8 @@ pub struct Tally {
     client: Time,
     /// Bytes of the request's body.
     pub received: AtomicU64,
+    /// Where each call is told, if the request is traced.
+    pub trace: Option<Box<Trace>>,
 }
 
 /// A sum of times, in microseconds.
@@ -43,6 +47,11 @@ impl Time {
 }
 
 impl Tally {
+    /// Of a request that begins.
+    pub fn new(trace: Option<Box<Trace>>) -> Self {
+        Self { trace, ..Self::default() }
+    }
+
     /// Runs work that this request pays for.
     pub fn charge<F: Future>(self: Arc<Self>, work: F) -> impl Future<Output = F::Output> {
         CURRENT.scope(self, work)
@@ -78,10 +87,13 @@ pub fn carried<F: Future>(work: F) -> impl Future<Output = F::Output> {
 }
 
 /// The current request, if there is one, called the store.
-pub fn store_call(took: Duration) {
+pub fn store_call(operation: &str, key: &str, took: Duration, error: Option<&'static str>) {
     let _ = CURRENT.try_with(|tally| {
         tally.store_calls.fetch_add(1, Ordering::Relaxed);
         tally.store.add(took);
+        if let Some(trace) = &tally.trace {
+            trace.store_call(operation, key, took, error);
+        }
     });
 }
 
@@ -101,12 +113,14 @@ mod tests {
     async fn costs_go_with_the_request_into_other_tasks() {
         let tally = Arc::new(Tally::default());
         let work = async {
-            store_call(Duration::from_millis(2));
-            tokio::spawn(carried(async { store_call(Duration::from_millis(3)) })).await.unwrap();
-            tokio::spawn(async { store_call(Duration::from_millis(5)) }).await.unwrap();
+            store_call("get", "b/x", Duration::from_millis(2), None);
+            tokio::spawn(carried(async { store_call("get", "b/x", Duration::from_millis(3), None) }))
+                .await
+                .unwrap();
+            tokio::spawn(async { store_call("get", "b/x", Duration::from_millis(5), None) }).await.unwrap();
         };
         tally.clone().charge(work).await;
-        store_call(Duration::from_millis(7));
+        store_call("get", "b/x", Duration::from_millis(7), None);
         let calls = tally.store_calls.load(Ordering::Relaxed);
         assert_eq!((calls, tally.store()), (2, Duration::from_millis(5)));
     }

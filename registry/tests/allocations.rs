@@ -77,6 +77,7 @@ fn a_warm_manifest() {
     }));
     let app = App {
         readiness: Readiness::new(EngineOptions::default(), metrics.clone()),
+        traces: None,
         jobs: Jobs::new(live.clone(), events.clone(), &metrics),
         live,
         events,

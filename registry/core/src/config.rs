@@ -65,6 +65,9 @@ pub struct ServerConfig {
     /// none are if unset.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub slow_requests: Option<Age>,
+    /// Where requests are told as traces.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub traces: Option<TraceSink>,
     /// How long a terminating server goes on serving after it has become unready; 5s if unset.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub drain_delay: Option<Age>,
@@ -204,6 +207,23 @@ pub struct EventSink {
     pub token_file: PathBuf,
     /// The `source` of the events: `NAMESPACE/NAME` of the Registry.
     pub source: String,
+}
+
+/// Where traces go: an OpenTelemetry collector, by OTLP over HTTP (protobuf); best effort.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct TraceSink {
+    /// `https://host:4318` or `http://…`; spans are posted to `/v1/traces` below it.
+    pub endpoint: String,
+    /// Of a million requests whose clients do not say whether to trace them, so many are traced; all if unset.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sampling_rate_per_million: Option<u32>,
+    /// File with headers to send along, such as a token: a line `name: value` each; read anew for each call.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub headers_file: Option<PathBuf>,
+    /// PEM file with the certificates that the endpoint is trusted by; the system's if unset.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_file: Option<PathBuf>,
 }
 
 /// Whether a blob GET is answered with a presigned URL of the store instead of the bytes. Memory and directories have

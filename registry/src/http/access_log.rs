@@ -16,7 +16,7 @@ use aws_lc_rs::rand;
 use axum::{body::Body, response::Response};
 use berth_registry_core::RepositoryName;
 use bytes::Bytes;
-use http::{HeaderValue, Method, StatusCode, header::CONTENT_LENGTH};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header::CONTENT_LENGTH};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
@@ -25,7 +25,9 @@ use super::{
     App,
     route::{InvalidRoute, Route},
 };
-use crate::{auth::Caller, configuration::Live, metrics::RequestLabels, peer::InUse, tally::Tally};
+use crate::{
+    auth::Caller, configuration::Live, metrics::RequestLabels, peer::InUse, tally::Tally, traces::Attributes,
+};
 
 /// A request that is being answered. Dropping it writes the line.
 pub(super) struct Exchange {
@@ -99,10 +101,13 @@ impl Exchange {
     pub(super) fn begin(
         app: Arc<App>,
         method: &Method,
+        headers: &HeaderMap,
         route: Result<Route, InvalidRoute>,
         peer: InUse,
     ) -> Self {
         app.metrics.began();
+        let traces = app.traces.as_ref().filter(|_| !route.as_ref().is_ok_and(Route::is_probe));
+        let trace = traces.and_then(|traces| traces.begin(headers));
         Self {
             live: app.live.load_full(),
             app,
@@ -113,7 +118,7 @@ impl Exchange {
             peer,
             began: Instant::now(),
             answered: None,
-            tally: Arc::default(),
+            tally: Arc::new(Tally::new(trace)),
             // What a client sees that hung up before there was an answer is nothing; 499 is how logs call it.
             status: StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST),
             sent: 0,
@@ -198,6 +203,29 @@ impl Exchange {
         );
     }
 
+    /// Ends the span of a request that is traced, with OpenTelemetry's names where there are such.
+    fn end_trace(&self, route: &'static str, took: Duration) {
+        let Some(trace) = &self.tally.trace else { return };
+        let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let mut attributes = Attributes::default()
+            .text("http.request.method", self.method)
+            .text("http.route", route)
+            .number("http.response.status_code", self.status.as_u16().into())
+            .number("http.request.body.size", self.tally.received.load(Ordering::Relaxed))
+            .number("http.response.body.size", self.sent)
+            .text("berth.request_id", self.id.to_string())
+            .text("berth.repository", self.repository())
+            .number("berth.store_calls", self.tally.store_calls.load(Ordering::Relaxed))
+            .number("berth.store_ms", ms(self.tally.store()))
+            .number("berth.memory_ms", ms(self.tally.memory()))
+            .number("berth.receiving_ms", ms(self.tally.client()));
+        let failed = self.status.is_server_error();
+        if failed {
+            attributes = attributes.text("error.type", self.status.as_str());
+        }
+        trace.end(format!("{} {route}", self.method), took, attributes, failed);
+    }
+
     fn repository(&self) -> &str {
         self.route.as_ref().ok().and_then(Route::repository).map_or("", RepositoryName::as_str)
     }
@@ -210,13 +238,16 @@ impl Drop for Exchange {
         let labels = RequestLabels { route, method: self.method, status: self.status.as_u16().into() };
         self.app.metrics.ended(&labels, took, received, self.sent);
         self.tell_if_slow(route, took);
+        self.end_trace(route, took);
         // Probes come every few seconds and say nothing.
-        let level = match route {
-            "healthz" | "readyz" | "metrics" if tracing::enabled!(tracing::Level::DEBUG) => "DEBUG",
-            "healthz" | "readyz" | "metrics" => return,
-            _ if tracing::enabled!(tracing::Level::INFO) => "INFO",
-            _ => return,
+        let (level, enabled) = if self.route.as_ref().is_ok_and(Route::is_probe) {
+            ("DEBUG", tracing::enabled!(tracing::Level::DEBUG))
+        } else {
+            ("INFO", tracing::enabled!(tracing::Level::INFO))
         };
+        if !enabled {
+            return;
+        }
         let user = self.caller.get().and_then(|caller| caller.name.as_deref());
         self.app.log.access(&Line {
             timestamp: format_args!("{:.6}", Timestamp::now()),

@@ -42,6 +42,7 @@ use crate::{
     metrics::Metrics,
     peer::InUse,
     readiness::Readiness,
+    traces::Traces,
 };
 
 const DOCKER_CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
@@ -61,6 +62,8 @@ pub struct App {
     pub metrics: Arc<Metrics>,
     /// Tells the operator what changed.
     pub events: Events,
+    /// What requests do, told to a collector.
+    pub traces: Option<Arc<Traces>>,
     /// What the management API can start.
     pub jobs: Jobs,
     /// Where a line a request goes.
@@ -117,7 +120,7 @@ where
 {
     let (version, is_head) = (request.version(), request.method() == Method::HEAD);
     let route = Route::parse(request.uri().path());
-    let exchange = Exchange::begin(app, request.method(), route, peer);
+    let exchange = Exchange::begin(app, request.method(), request.headers(), route, peer);
     let request = request.map(|body| exchange.count_received(body));
     let mut response =
         exchange.tally().charge(answer(&exchange, request)).await.unwrap_or_else(IntoResponse::into_response);

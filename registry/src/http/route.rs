@@ -133,6 +133,11 @@ impl Route {
         }
     }
 
+    /// Whether it is asked every few seconds, by machines.
+    pub(super) fn is_probe(&self) -> bool {
+        matches!(self, Self::Live | Self::Ready | Self::Metrics)
+    }
+
     /// The repository that the request is about.
     pub(super) fn repository(&self) -> Option<&RepositoryName> {
         match self {

@@ -31,6 +31,13 @@ pub enum StoreOperation {
 
 const OPERATIONS: [&str; 7] = ["get", "head", "put", "delete", "list", "multipart", "part"];
 
+impl StoreOperation {
+    /// One word.
+    pub fn name(self) -> &'static str {
+        OPERATIONS[self as usize]
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RequestLabels {
     backend: &'static str,
@@ -124,8 +131,7 @@ impl StoreCalls {
         match error {
             None => series.ok.inc(),
             Some(error) => {
-                let (backend, operation, result) =
-                    (self.0.backend, OPERATIONS[operation as usize], error.reason());
+                let (backend, operation, result) = (self.0.backend, operation.name(), error.reason());
                 self.0.requests.get_or_create(&RequestLabels { backend, operation, result }).inc()
             }
         };

@@ -22,6 +22,7 @@ mod redirects;
 mod reload;
 mod replicas;
 mod slow;
+mod traces;
 
 use support::http::Failure;
 
