@@ -38,6 +38,7 @@ const MODULES: &[(&str, &[(&str, &str)])] = &[
     ("versitygw", &[("versitygw", "versitygw")]),
     ("distribution", &[("distribution", "registry")]),
     ("cosign", &[("cosign", "cosign")]),
+    ("notation", &[("notation", "notation")]),
     ("regctl", &[("regctl", "regctl")]),
     ("oras", &[("oras", "oras")]),
 ];
