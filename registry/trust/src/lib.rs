@@ -13,6 +13,7 @@ mod evidence;
 mod facts;
 mod json;
 mod key;
+pub mod notary;
 mod policy;
 mod verdict;
 

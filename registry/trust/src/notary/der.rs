@@ -1,0 +1,110 @@
+//! DER, as far as timestamp tokens need it: a cursor over elements whose tags fit one byte.
+
+/// What is left to read.
+#[derive(Clone, Copy)]
+pub(super) struct Der<'a>(&'a [u8]);
+
+/// One element.
+#[derive(Clone, Copy)]
+pub(super) struct Element<'a> {
+    pub(super) tag: u8,
+    pub(super) content: &'a [u8],
+    /// With tag and length.
+    pub(super) whole: &'a [u8],
+}
+
+pub(super) const BOOLEAN: u8 = 0x01;
+pub(super) const INTEGER: u8 = 0x02;
+pub(super) const OCTET_STRING: u8 = 0x04;
+pub(super) const OID: u8 = 0x06;
+pub(super) const GENERALIZED_TIME: u8 = 0x18;
+pub(super) const SEQUENCE: u8 = 0x30;
+pub(super) const SET: u8 = 0x31;
+
+/// `[number]`, constructed.
+pub(super) const fn explicit(number: u8) -> u8 {
+    0xa0 | number
+}
+
+impl<'a> Der<'a> {
+    pub(super) fn new(bytes: &'a [u8]) -> Self {
+        Self(bytes)
+    }
+
+    /// The next element, of any kind.
+    pub(super) fn next(&mut self) -> Option<Element<'a>> {
+        let (&[tag, length], rest) = self.0.split_first_chunk()?;
+        if tag & 0x1f == 0x1f {
+            return None;
+        }
+        let (length, rest) = match length {
+            short @ 0..=0x7f => (usize::from(short), rest),
+            // The shortest form is the only one; four bytes are more than any token has.
+            0x81..=0x84 => {
+                let (bytes, rest) = rest.split_at_checked(usize::from(length & 0x7f))?;
+                let value = bytes.iter().fold(0_u64, |value, byte| value << 8 | u64::from(*byte));
+                let shortest = value >= 0x80 && bytes.first() != Some(&0);
+                (usize::try_from(value).ok().filter(|_| shortest)?, rest)
+            }
+            _ => return None,
+        };
+        let (content, rest) = rest.split_at_checked(length)?;
+        let whole = &self.0[..self.0.len() - rest.len()];
+        self.0 = rest;
+        Some(Element { tag, content, whole })
+    }
+
+    /// The next element, if it is of this kind; else nothing is read.
+    pub(super) fn take(&mut self, tag: u8) -> Option<Element<'a>> {
+        let mut ahead = *self;
+        let element = ahead.next().filter(|element| element.tag == tag)?;
+        *self = ahead;
+        Some(element)
+    }
+
+    /// Nothing may be left.
+    pub(super) fn end(self) -> Option<()> {
+        self.0.is_empty().then_some(())
+    }
+
+    pub(super) fn is_empty(self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl<'a> Element<'a> {
+    pub(super) fn inside(self) -> Der<'a> {
+        Der(self.content)
+    }
+
+    /// The elements of a SEQUENCE OF or SET OF.
+    pub(super) fn all(self) -> Option<Vec<Self>> {
+        let mut inside = self.inside();
+        let mut all = Vec::new();
+        while !inside.is_empty() {
+            all.push(inside.next()?);
+        }
+        Some(all)
+    }
+
+    /// The one element inside.
+    pub(super) fn only(self, tag: u8) -> Option<Self> {
+        let mut inside = self.inside();
+        let element = inside.take(tag)?;
+        inside.end()?;
+        Some(element)
+    }
+
+    /// A non-negative integer that is small.
+    pub(super) fn number(self) -> Option<u32> {
+        match self.content {
+            [first, ..] if first & 0x80 != 0 => None,
+            [] => None,
+            bytes if bytes.len() > 5 => None,
+            bytes => {
+                let value = bytes.iter().fold(0_u64, |value, byte| value << 8 | u64::from(*byte));
+                u32::try_from(value).ok()
+            }
+        }
+    }
+}
