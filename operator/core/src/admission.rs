@@ -224,10 +224,9 @@ pub struct Finding {
 }
 
 impl Finding {
-    /// Neither yes nor no. `reason` is a stable name, `cause` is for people.
-    pub fn uncheckable(reason: &str, cause: impl Display) -> Self {
-        let verdict = Verdict::CouldNotCheck { reason: reason.to_owned(), message: format!("{cause}") };
-        Self { verdict, digest: None }
+    /// Neither yes nor no. `reason` is a stable name, `cause` is for people; `transient` if asking again may help.
+    pub fn uncheckable(reason: &str, cause: impl Display, transient: bool) -> Self {
+        Self { verdict: Verdict::could_not_check(reason, cause, transient), digest: None }
     }
 }
 
@@ -326,7 +325,7 @@ struct Status<'a> {
 
 /// The image, what was found and is missing, the cure, and then who asked and who answers.
 fn complaint(policy: &str, subject: &Subject, finding: &Finding) -> Option<String> {
-    if matches!(finding.verdict, Verdict::Admit { .. }) {
+    if finding.verdict.is_admitted() {
         return None;
     }
     let explanation = match &subject.image {

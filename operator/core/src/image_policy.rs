@@ -11,7 +11,7 @@ use berth_crds::{
     image_policy::{Authority, Signature},
 };
 use berth_registry_core::{Pattern, pattern::InvalidPattern};
-use berth_trust::{Policy, PublicKey, SignatureRequirement};
+use berth_trust::{By, Policy, PublicKey, Quorum, Unmatched};
 
 use crate::admission::Mode;
 
@@ -184,25 +184,25 @@ fn policy(
     let requirements = policy.require.iter().enumerate().map(|(index, requirement)| {
         let path = format!("spec.require[{index}]");
         let signature = requirement.signature.as_ref().ok_or_else(|| spec(&path, "write signature"))?;
-        signatures(&format!("{path}.signature"), signature, secrets)
+        signatures(&format!("{path}.signature"), signature, secrets).map(berth_trust::Requirement::Signature)
     });
     let requirements = requirements.collect::<Result<_, _>>()?;
-    Policy::new(images.to_vec(), requirements).map_err(|error| spec("spec.require", error))
+    Policy::new(images.to_vec(), Unmatched::Allow, requirements, Vec::new())
+        .map_err(|error| spec("spec.require", error))
 }
 
 fn signatures(
     path: &str,
     signature: &Signature,
     secrets: &BTreeMap<String, KeySecret>,
-) -> Result<SignatureRequirement, InvalidPolicy> {
+) -> Result<Quorum, InvalidPolicy> {
     let authorities = signature.authorities.iter().enumerate().map(|(index, authority)| {
         let key = key(&format!("{path}.authorities[{index}].key"), authority, secrets)?;
-        Ok(berth_trust::Authority { name: authority.name.clone(), key })
+        Ok(berth_trust::Authority { name: authority.name.clone(), by: By::Key(key), valid_until: None })
     });
     // A negative number is as little as none.
     let threshold = usize::try_from(signature.threshold.unwrap_or(1)).unwrap_or(0);
-    SignatureRequirement::new(threshold, authorities.collect::<Result<_, _>>()?)
-        .map_err(|error| spec(path, error))
+    Quorum::new(threshold, authorities.collect::<Result<_, _>>()?, None).map_err(|error| spec(path, error))
 }
 
 fn key(

@@ -138,16 +138,16 @@ impl Admission {
     ) -> Finding {
         let image = match &subject.image {
             Ok(image) => image,
-            Err(error) => return Finding::uncheckable("ImageInvalid", error),
+            Err(error) => return Finding::uncheckable("ImageInvalid", error, false),
         };
         let client = match self.directory.client(namespace, &image.host) {
             Ok(client) => client,
-            Err(error) => return Finding::uncheckable(error.reason(), error),
+            Err(error) => return Finding::uncheckable(error.reason(), &error, error.is_transient()),
         };
         let Ok(finding) = timeout_at(until, examine(&client, image, policy)).await else {
             let seconds = self.deadline.as_secs();
             let cause = format!("{} did not deliver the evidence within {seconds} seconds", image.host);
-            return Finding::uncheckable("DeadlineExceeded", cause);
+            return Finding::uncheckable("DeadlineExceeded", cause, true);
         };
         if finding.verdict.reason() == UNAUTHORIZED {
             self.directory.refused(&image.host);

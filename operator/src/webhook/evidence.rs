@@ -14,6 +14,7 @@ use berth_client::{
 use berth_operator_core::admission::Finding;
 use berth_registry_core::{Digest, ImageReference};
 use berth_trust::{Bounds, Facts, Policy, Verdict};
+use jiff::Timestamp;
 use tokio::sync::watch;
 
 use crate::{certs::Bundle, stores::Stores, webhook::tokens::Tokens};
@@ -53,6 +54,15 @@ impl NoRegistry {
             Self::OtherNamespace { .. } => "OtherNamespace",
             Self::NoAuthority => "NoAuthority",
             Self::Client(error) => error.reason(),
+        }
+    }
+
+    /// Whether there may be one a moment later.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::NotOurs(_) | Self::OtherNamespace { .. } => false,
+            Self::NoAuthority => true,
+            Self::Client(error) => error.is_transient(),
         }
     }
 }
@@ -134,7 +144,7 @@ pub async fn examine(client: &Client, image: &ImageReference, policy: &Policy) -
     match resolve(client, image).await {
         Ok(digest) => Finding { verdict: judge(client, image, &digest, policy).await, digest: Some(digest) },
         Err(ClientError::NotFound { .. }) => Finding { verdict: Verdict::image_not_found(), digest: None },
-        Err(error) => Finding::uncheckable(error.reason(), error),
+        Err(error) => Finding::uncheckable(error.reason(), &error, error.is_transient()),
     }
 }
 
@@ -143,11 +153,11 @@ async fn judge(client: &Client, image: &ImageReference, digest: &Digest, policy:
     let evidence = match fetch_evidence(client, &image.repository, digest, &bounds).await {
         Ok(evidence) => evidence,
         Err(error) => {
-            return Verdict::CouldNotCheck { reason: error.reason().to_owned(), message: error.to_string() };
+            return Verdict::could_not_check(error.reason(), &error, error.is_transient());
         }
     };
-    Facts::establish(&evidence, policy.keys(), &bounds)
-        .map_or_else(Verdict::from, |facts| policy.verdict(&facts))
+    Facts::establish(&evidence, policy.anchors(), &bounds)
+        .map_or_else(Verdict::from, |facts| policy.verdict(image, &facts, Timestamp::now()).verdict)
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! Collects what `berth-trust` judges: the manifests and layers that may hold signatures of one image, in both of
-//! cosign's formats. Collecting believes nothing; it only must not mistake an unanswered question for an absent
+//! Collects what `berth-trust` judges: the manifests and layers that may hold signatures of one image or attestations
+//! about it, in all of cosign's formats. Collecting believes nothing; it only must not mistake an unanswered question for an absent
 //! signature, and must not read more than the bounds allow.
 
 use std::{
@@ -29,9 +29,9 @@ pub async fn resolve(client: &Client, image: &ImageReference) -> Result<Digest, 
     }
 }
 
-/// All evidence for one manifest of a repository: the classic signatures under their tag, and the referrers that may
-/// hold signatures (referrers API, or the fallback tag where there is none). An image without any gives evidence
-/// without artifacts; every other failure is an error, [`ClientError::TooLarge`] among them.
+/// All evidence for one manifest of a repository: the classic signatures and attestations under their tags, and the
+/// referrers that may hold either (referrers API, or the fallback tag where there is none). An image without any gives
+/// evidence without artifacts; every other failure is an error, [`ClientError::TooLarge`] among them.
 pub async fn fetch_evidence(
     client: &Client,
     repository: &RepositoryName,
@@ -39,8 +39,12 @@ pub async fn fetch_evidence(
     bounds: &Bounds,
 ) -> Result<Evidence, ClientError> {
     let fetch = Fetch { client, repository, bounds, total: AtomicUsize::new(0) };
-    let (classic, referrers) = futures::try_join!(fetch.classic(digest), fetch.referrers(digest))?;
-    let mut artifacts: Vec<_> = classic.into_iter().chain(referrers).collect();
+    let (signatures, attestations, referrers) = futures::try_join!(
+        fetch.classic(digest, "sig"),
+        fetch.classic(digest, "att"),
+        fetch.referrers(digest)
+    )?;
+    let mut artifacts: Vec<_> = signatures.into_iter().chain(attestations).chain(referrers).collect();
     artifacts.sort();
     artifacts.dedup();
     Ok(Evidence { subject: digest.clone(), artifacts })
@@ -55,8 +59,9 @@ struct Fetch<'a> {
 }
 
 impl Fetch<'_> {
-    async fn classic(&self, digest: &Digest) -> Result<Option<Artifact>, ClientError> {
-        let tag = format!("{}.sig", digest.referrers_tag());
+    /// What stands under the tag `sha256-….sig` or `.att`.
+    async fn classic(&self, digest: &Digest, suffix: &str) -> Result<Option<Artifact>, ClientError> {
+        let tag = format!("{}.{suffix}", digest.referrers_tag());
         let tag: Tag = tag.parse().map_err(|e| self.client.protocol(&tag, format!("{e}")))?;
         match self.client.manifest(self.repository, &Reference::Tag(tag)).await {
             Ok(manifest) => self.artifact(manifest, true).await,
@@ -70,8 +75,7 @@ impl Fetch<'_> {
         // The list may leave the type out or name the config's; only a type that says "something else" is believed.
         let candidates = listed.into_iter().filter(|referrer| {
             let artifact_type = referrer.artifact_type.as_deref().unwrap_or_default();
-            kind::is_bundle(artifact_type)
-                || matches!(artifact_type, "" | OCI_EMPTY | kind::CLASSIC_REFERRER | kind::SIMPLE_SIGNING)
+            kind::is_evidence(artifact_type) || matches!(artifact_type, "" | OCI_EMPTY)
         });
         let candidates: BTreeSet<_> = candidates.map(|referrer| referrer.digest).collect();
         stream::iter(candidates)
@@ -89,25 +93,23 @@ impl Fetch<'_> {
             .await
     }
 
-    /// A manifest with the layers that may be signatures. One that is no manifest at all is only kept where a signature
-    /// was expected, so that the verdict can say that it is malformed.
+    /// A manifest with the layers that may be statements. One that is no manifest at all is only kept where statements
+    /// were expected, so that the verdict can say that it is malformed.
     async fn artifact(&self, manifest: RawManifest, expected: bool) -> Result<Option<Artifact>, ClientError> {
         self.count(manifest.bytes.len())?;
         let media_type = Some(manifest.media_type.as_str());
         let wanted: BTreeMap<Digest, u64> = match Manifest::parse(media_type, &manifest.bytes) {
-            Ok(parsed) if Artifact::is_signature(&parsed) => parsed
+            Ok(parsed) if Artifact::is_evidence(&parsed) => parsed
                 .layers
                 .into_iter()
-                .filter(|layer| {
-                    layer.media_type == kind::SIMPLE_SIGNING || kind::is_bundle(&layer.media_type)
-                })
+                .filter(|layer| kind::is_statement(&layer.media_type))
                 .map(|layer| (layer.digest, layer.size))
                 .collect(),
             Ok(_) if !expected => return Ok(None),
             _ => BTreeMap::new(),
         };
         if wanted.len() > self.bounds.referrers {
-            return Err(self.too_large("signatures", self.bounds.referrers, "signatures"));
+            return Err(self.too_large("signed statements", self.bounds.referrers, "layers"));
         }
         let layers = stream::iter(wanted)
             .map(|(digest, size)| self.layer(digest, size))
@@ -121,13 +123,17 @@ impl Fetch<'_> {
     async fn layer(&self, digest: Digest, size: u64) -> Result<Option<(Digest, Vec<u8>)>, ClientError> {
         let bound = self.bounds.layer as u64;
         if size > bound {
-            return Err(self.too_large("a signature's layer", self.bounds.layer, "bytes"));
+            return Err(self.too_large(
+                "the layer of a signature or attestation",
+                self.bounds.layer,
+                "bytes",
+            ));
         }
         // Counted before it is read: the descriptor's size is also the most that will be read.
         self.count(usize::try_from(size).unwrap_or(usize::MAX))?;
         match self.client.blob(self.repository, &digest, size).await {
             Ok(bytes) => Ok(Some((digest, bytes.to_vec()))),
-            // A signature without its layer is malformed, which the verdict says; it does not hide the others.
+            // A statement without its layer is malformed, which the verdict says; it does not hide the others.
             Err(ClientError::NotFound { .. }) => Ok(None),
             Err(other) => Err(other),
         }

@@ -4,7 +4,7 @@
 /// Limits; more is an error that names the bound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
-    /// Referrers of one image, and signatures in all.
+    /// Referrers of one image, and signed statements in all.
     pub referrers: usize,
     /// Bytes of one layer.
     pub layer: usize,
@@ -23,6 +23,11 @@ pub(crate) const MAX_PAYLOAD: usize = 1024 * 1024;
 
 /// Levels of JSON.
 pub(crate) const MAX_DEPTH: usize = 64;
+
+/// Keeps messages short when the input is hostile.
+pub(crate) fn clip(text: &str) -> String {
+    text.chars().take(120).collect()
+}
 
 /// There is more evidence than we look at; no verdict can be given.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -5,12 +5,16 @@ use std::collections::BTreeMap;
 
 use berth_registry_core::{Digest, Manifest};
 
-/// Artifact and media types of signatures.
+/// Artifact and media types of signed statements.
 pub mod kind {
     /// A layer of a classic cosign signature.
     pub const SIMPLE_SIGNING: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
+    /// A layer of a classic cosign attestation.
+    pub const ENVELOPE: &str = "application/vnd.dsse.envelope.v1+json";
     /// The config of a classic cosign signature that is attached as a referrer.
     pub const CLASSIC_REFERRER: &str = "application/vnd.dev.cosign.artifact.sig.v1+json";
+    /// The same of a classic attestation.
+    pub const CLASSIC_ATTESTATION_REFERRER: &str = "application/vnd.dev.cosign.artifact.att.v1+json";
     /// A sigstore bundle.
     pub const BUNDLE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
 
@@ -20,28 +24,34 @@ pub mod kind {
         let compact: String = media_type.chars().filter(|c| !c.is_ascii_whitespace()).collect();
         compact == BUNDLE || matches!(compact.strip_prefix(OLD), Some("0.1" | "0.2" | "0.3"))
     }
+
+    /// Whether a layer of this type is a signed statement.
+    pub fn is_statement(media_type: &str) -> bool {
+        matches!(media_type, SIMPLE_SIGNING | ENVELOPE) || is_bundle(media_type)
+    }
+
+    /// Whether an artifact of this type holds signed statements.
+    pub fn is_evidence(artifact_type: &str) -> bool {
+        matches!(artifact_type, CLASSIC_REFERRER | CLASSIC_ATTESTATION_REFERRER)
+            || is_statement(artifact_type)
+    }
 }
 
-/// One manifest that may hold signatures, with its layers.
+/// One manifest that may hold signed statements, with its layers.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Artifact {
     /// The manifest's bytes.
     pub manifest: Vec<u8>,
-    /// Bytes of its layers, by the digest that was asked for. A missing one makes its signature malformed.
+    /// Bytes of its layers, by the digest that was asked for. A missing one makes its statement malformed.
     pub layers: BTreeMap<Digest, Vec<u8>>,
 }
 
 impl Artifact {
-    /// Whether a manifest may hold signatures that [`Facts`](crate::Facts) understands. Decided by the manifest
+    /// Whether a manifest may hold statements that [`Facts`](crate::Facts) understands. Decided by the manifest
     /// itself: what an index says about it is only a hint.
-    pub fn is_signature(manifest: &Manifest) -> bool {
-        let artifact_type = manifest.artifact_type.as_deref().unwrap_or_default();
-        kind::is_bundle(artifact_type)
-            || artifact_type == kind::CLASSIC_REFERRER
-            || manifest
-                .layers
-                .iter()
-                .any(|layer| layer.media_type == kind::SIMPLE_SIGNING || kind::is_bundle(&layer.media_type))
+    pub fn is_evidence(manifest: &Manifest) -> bool {
+        manifest.artifact_type.as_deref().is_some_and(kind::is_evidence)
+            || manifest.layers.iter().any(|layer| kind::is_statement(&layer.media_type))
     }
 }
 

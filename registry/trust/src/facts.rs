@@ -1,112 +1,196 @@
-//! Facts: which keys signed a digest, established once by looking at the evidence with the keys of all policies that
-//! care. The order of checks is fixed: what the bytes are called, the signature over them, and only then what they say.
+//! Facts: what is said about a digest, and by whom, established once by looking at the evidence with the anchors of all
+//! policies that care. They hold for good and may be stored; whether they suffice, and for how long, is a policy's verdict.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use berth_registry_core::{
-    Digest, Manifest,
-    manifest::{InvalidManifest, MAX_MANIFEST, OCI_MANIFEST},
-};
+use berth_registry_core::Digest;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use crate::{
+    anchor::{Anchor, AnchorId, Anchors},
     bounds::{Bounds, BoundsExceeded},
-    bundle, classic,
-    evidence::{Artifact, Evidence, kind},
-    json,
-    key::{KeyId, PublicKey, ids},
+    evidence::Evidence,
+    signed::{self, Signed},
 };
 
-/// A signature as read, before anything is known about it.
-pub(crate) struct Signed {
-    /// The bytes that the signature is over.
-    pub(crate) message: Vec<u8>,
-    /// The document that those bytes carry.
-    pub(crate) payload: Vec<u8>,
-    pub(crate) signature: Vec<u8>,
-}
-
-/// What a verified document says.
-pub(crate) struct Claims {
-    /// The manifests that it speaks about.
-    pub(crate) subjects: Vec<Digest>,
-    /// Whether it is an image signature rather than an attestation.
-    pub(crate) is_signature: bool,
-    /// Its type, for messages.
-    pub(crate) kind: String,
-}
-
-/// How a signature is stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Format {
-    /// cosign's classic format.
+/// How a statement is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Form {
+    /// cosign's classic formats.
     Classic,
     /// A sigstore bundle.
     Bundle,
-    /// A manifest that could not be read as either.
+    /// A manifest that could not be read.
     Unknown,
 }
 
-/// What became of one signature.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Outcome {
-    /// It is by this key, for this digest.
-    Good(KeyId),
-    /// It is by this key, for another digest.
-    OtherDigest(KeyId, Digest),
-    /// It is by this key, and says something else than "this image is signed".
-    NotASignature(KeyId, String),
-    /// It is by none of the keys, or it or its payload was altered.
-    UnknownKey,
-    /// It cannot be read; the text says why.
-    Malformed(String),
+/// Where a statement was found.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Place {
+    /// The manifest beside the image.
+    pub manifest: Digest,
+    /// Which of its layers; the manifest itself if it could not be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub layer: Option<usize>,
 }
 
-/// One signature that was found.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Signature {
+/// Who made a statement, and what showed it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Signer {
+    /// The holder of a key.
+    Key(AnchorId),
+}
+
+/// What a statement says about its subject.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum Says {
+    /// That it is the signer's.
+    Signature,
+    /// Something about it.
+    Attestation {
+        /// What kind of thing.
+        predicate_type: String,
+        /// The thing itself: JSON, as it was signed.
+        predicate: String,
+    },
+}
+
+/// A statement whose signature was verified.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Statement {
+    /// Where it was found.
+    pub at: Place,
     /// How it is stored.
-    pub format: Format,
-    /// What became of it.
-    pub outcome: Outcome,
+    pub form: Form,
+    /// The manifest that it speaks about.
+    pub about: Digest,
+    /// Who says it.
+    pub by: Signer,
+    /// What is said.
+    pub says: Says,
+    /// When it was said, in the signer's own word.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub claimed: Option<Timestamp>,
 }
 
-/// What is known about one digest in one repository, with respect to some keys.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Why something that was found does not count.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Cause {
+    /// It is by this signer, about another digest.
+    OtherDigest {
+        /// Who signed.
+        by: Signer,
+        /// What was signed.
+        about: Digest,
+    },
+    /// It is by none of the anchors, or it was altered.
+    UnknownSigner,
+    /// It cannot be read.
+    Malformed {
+        /// Who signed it nevertheless; nobody, if it did not come to that.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<Signer>,
+        /// For people.
+        why: String,
+    },
+}
+
+/// Something that was found and does not count.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Refusal {
+    /// Where it was found.
+    pub at: Place,
+    /// Why it does not count.
+    pub cause: Cause,
+}
+
+/// What is known about one digest in one repository, with respect to some anchors.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Facts {
     subject: Digest,
-    keys: BTreeSet<KeyId>,
-    signatures: Vec<Signature>,
+    anchors: BTreeSet<AnchorId>,
+    statements: BTreeSet<Statement>,
+    refusals: BTreeSet<Refusal>,
 }
 
 impl Facts {
-    /// Looks at the evidence with the given keys. Every signature is tried with every key; what cannot be read is a
-    /// fact, too. Fails only when there is more evidence than we look at.
-    pub fn establish<'a>(
+    /// Looks at the evidence with the given anchors. Every statement is tried with every anchor; what cannot be read is
+    /// a fact, too. Fails only when there is more evidence than we look at.
+    pub fn establish(
         evidence: &Evidence,
-        keys: impl IntoIterator<Item = &'a PublicKey>,
+        anchors: &Anchors,
         bounds: &Bounds,
     ) -> Result<Self, BoundsExceeded> {
-        // One of each key, in a fixed order.
-        let keys: BTreeMap<_, _> = keys.into_iter().map(|key| (key.id().clone(), key)).collect();
         let artifacts: BTreeSet<_> = evidence.artifacts.iter().collect();
         if artifacts.len() > bounds.referrers {
             return Err(BoundsExceeded { what: "referrers", bound: bounds.referrers });
         }
-        let mut signatures = Vec::new();
-        for artifact in artifacts {
-            for (format, signed) in read(artifact, bounds) {
-                let outcome = match signed {
-                    Ok(signed) => judge(format, &signed, &evidence.subject, keys.values().copied()),
-                    Err(cause) => Outcome::Malformed(cause),
-                };
-                signatures.push(Signature { format, outcome });
-                if signatures.len() > bounds.referrers {
-                    return Err(BoundsExceeded { what: "signatures", bound: bounds.referrers });
-                }
+        let found: Vec<_> =
+            artifacts.into_iter().flat_map(|artifact| signed::read(artifact, bounds)).collect();
+        if found.len() > bounds.referrers {
+            return Err(BoundsExceeded { what: "signed statements", bound: bounds.referrers });
+        }
+        let mut facts = Self {
+            subject: evidence.subject.clone(),
+            anchors: anchors.ids().cloned().collect(),
+            statements: BTreeSet::new(),
+            refusals: BTreeSet::new(),
+        };
+        for signed::Found { place, form, signed } in found {
+            match signed {
+                Ok(signed) => facts.verify(&place, form, &signed, anchors),
+                Err(why) => facts.refuse(&place, Cause::Malformed { by: None, why }),
             }
         }
-        signatures.sort();
-        Ok(Self { subject: evidence.subject.clone(), keys: keys.into_keys().collect(), signatures })
+        Ok(facts)
+    }
+
+    /// Tries one statement with each anchor. More than one may verify it, because keys can be made to fit a given
+    /// signature; each then counts for those who trust that anchor.
+    fn verify(&mut self, place: &Place, form: Form, signed: &Signed, anchors: &Anchors) {
+        let signers = anchors.iter().filter_map(|anchor| match anchor {
+            Anchor::Key(key) => {
+                key.verifies(&signed.message, &signed.signature).then(|| Signer::Key(key.id().clone()))
+            }
+        });
+        let signers: Vec<_> = signers.collect();
+        if signers.is_empty() {
+            self.refuse(place, Cause::UnknownSigner);
+        }
+        for by in signers {
+            self.believe(place, form, by, signed);
+        }
+    }
+
+    /// Takes the word of a verified payload, if it speaks about the subject.
+    fn believe(&mut self, place: &Place, form: Form, by: Signer, signed: &Signed) {
+        let claims = match (signed.claims)(&signed.payload) {
+            Ok(claims) => claims,
+            Err(why) => {
+                let why = format!("its signed payload is malformed: {why}");
+                return self.refuse(place, Cause::Malformed { by: Some(by), why });
+            }
+        };
+        if claims.subjects.contains(&self.subject) {
+            let (at, about) = (place.clone(), self.subject.clone());
+            let (says, claimed) = (claims.says, claims.claimed);
+            self.statements.insert(Statement { at, form, about, by, says, claimed });
+            return;
+        }
+        let cause = match claims.subjects.into_iter().min() {
+            Some(about) => Cause::OtherDigest { by, about },
+            None => Cause::Malformed { by: Some(by), why: "its signed payload names no digest".to_owned() },
+        };
+        self.refuse(place, cause);
+    }
+
+    fn refuse(&mut self, place: &Place, cause: Cause) {
+        self.refusals.insert(Refusal { at: place.clone(), cause });
     }
 
     /// The digest that this is about.
@@ -114,113 +198,23 @@ impl Facts {
         &self.subject
     }
 
-    /// Every signature that was found, sorted.
-    pub fn signatures(&self) -> &[Signature] {
-        &self.signatures
+    /// Every statement that was verified, sorted.
+    pub fn statements(&self) -> impl Iterator<Item = &Statement> {
+        self.statements.iter()
     }
 
-    /// The keys by which the digest is signed.
-    pub fn signers(&self) -> BTreeSet<&KeyId> {
-        self.signatures
-            .iter()
-            .filter_map(|signature| match &signature.outcome {
-                Outcome::Good(key) => Some(key),
-                _ => None,
-            })
-            .collect()
+    /// Everything else that was found, sorted.
+    pub fn refusals(&self) -> impl Iterator<Item = &Refusal> {
+        self.refusals.iter()
     }
 
-    /// Whether the evidence was looked at with all of these keys; if not, it says nothing about them.
-    pub fn covers<'a>(&self, keys: impl IntoIterator<Item = &'a PublicKey>) -> bool {
-        ids(keys).is_subset(&self.keys)
+    /// Every place where something was found.
+    pub(crate) fn places(&self) -> impl Iterator<Item = &Place> {
+        self.statements().map(|statement| &statement.at).chain(self.refusals().map(|refusal| &refusal.at))
     }
-}
 
-type Found = (Format, Result<Signed, String>);
-
-/// All signatures of one artifact. A manifest of another kind holds none; an unreadable one holds one that is malformed.
-fn read(artifact: &Artifact, bounds: &Bounds) -> Vec<Found> {
-    let manifest = match parse(&artifact.manifest) {
-        Ok(manifest) => manifest,
-        Err(cause) => return vec![(Format::Unknown, Err(cause))],
-    };
-    let mut found = Vec::new();
-    for layer in &manifest.layers {
-        let format = match layer.media_type.as_str() {
-            kind::SIMPLE_SIGNING => Format::Classic,
-            media_type if kind::is_bundle(media_type) => Format::Bundle,
-            _ => continue,
-        };
-        let bytes = bytes_of(artifact, &layer.digest, bounds);
-        let signed = bytes.and_then(|bytes| match format {
-            Format::Classic => classic::read(layer, bytes),
-            _ => bundle::read(bytes),
-        });
-        found.push((format, signed));
-        if found.len() > bounds.referrers {
-            break;
-        }
-    }
-    let bundles = found.iter().filter(|(format, _)| *format == Format::Bundle).count();
-    if bundles > 1 {
-        return vec![(
-            Format::Bundle,
-            Err(format!("its manifest holds {bundles} bundles, and one is allowed")),
-        )];
-    }
-    found
-}
-
-/// A manifest without repeated keys. `mediaType` is optional in the OCI format, so its absence means that format.
-fn parse(bytes: &[u8]) -> Result<Manifest, String> {
-    json::read::<serde::de::IgnoredAny>(bytes, MAX_MANIFEST)?;
-    Manifest::parse(None, bytes)
-        .or_else(|error| match error {
-            InvalidManifest::NoMediaType => Manifest::parse(Some(OCI_MANIFEST), bytes),
-            other => Err(other),
-        })
-        .map_err(|e| e.to_string())
-}
-
-fn bytes_of<'a>(artifact: &'a Artifact, digest: &Digest, bounds: &Bounds) -> Result<&'a [u8], String> {
-    let bytes = artifact.layers.get(digest).ok_or_else(|| format!("its layer {digest} is missing"))?;
-    if bytes.len() > bounds.layer {
-        return Err(format!("its layer has {} bytes, more than the limit of {}", bytes.len(), bounds.layer));
-    }
-    if !digest.matches(bytes) {
-        return Err(format!("its layer is not the content that {digest} names"));
-    }
-    Ok(bytes)
-}
-
-/// The signature first, by each key; then what the verified payload says.
-fn judge<'a>(
-    format: Format,
-    signed: &Signed,
-    subject: &Digest,
-    mut keys: impl Iterator<Item = &'a PublicKey>,
-) -> Outcome {
-    let Some(key) = keys.find(|key| key.verifies(&signed.message, &signed.signature)) else {
-        return Outcome::UnknownKey;
-    };
-    let claims = match format {
-        Format::Classic => classic::claims(&signed.payload),
-        _ => bundle::claims(&signed.payload),
-    };
-    let claims = match claims {
-        Ok(claims) => claims,
-        Err(cause) => return Outcome::Malformed(format!("its signed payload is malformed: {cause}")),
-    };
-    let key = key.id().clone();
-    if !claims.subjects.contains(subject) {
-        return match claims.subjects.into_iter().min() {
-            Some(other) => Outcome::OtherDigest(key, other),
-            None => Outcome::Malformed("its signed payload names no digest".to_owned()),
-        };
-    }
-    if claims.is_signature {
-        Outcome::Good(key)
-    } else {
-        Outcome::NotASignature(key, bundle::clip(&claims.kind))
+    /// Whether the evidence was looked at with all of these anchors; if not, it says nothing about them.
+    pub fn covers(&self, anchors: &Anchors) -> bool {
+        anchors.ids().all(|id| self.anchors.contains(id))
     }
 }

@@ -1,7 +1,7 @@
 //! Public keys as cosign writes them: PEM with a `SubjectPublicKeyInfo`. A key is known by what it is, not by how it is
 //! written, so that the same key under two names or spellings still counts once.
 
-use std::{collections::BTreeSet, fmt, sync::Arc};
+use std::{fmt, sync::Arc};
 
 use aws_lc_rs::{
     encoding::AsDer as _,
@@ -11,25 +11,17 @@ use aws_lc_rs::{
         RSA_PKCS1_2048_8192_SHA256, VerificationAlgorithm,
     },
 };
-use berth_registry_core::Digest;
 use ed25519_dalek::VerifyingKey;
 use rustls_pki_types::{SubjectPublicKeyInfoDer, pem::PemObject as _};
 use sha2::{Digest as _, Sha512};
 
-/// SHA-256 of a key's canonical `SubjectPublicKeyInfo`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct KeyId(Digest);
-
-impl fmt::Display for KeyId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(&self.0, f)
-    }
-}
+use crate::anchor::AnchorId;
 
 /// A public key that verifies signatures: ECDSA P-256 or P-384, Ed25519, RSA of 2048 bits or more.
 #[derive(Clone)]
 pub struct PublicKey {
-    id: KeyId,
+    /// SHA-256 of the canonical `SubjectPublicKeyInfo`.
+    id: AnchorId,
     /// The key under each algorithm that signatures by such a key come in.
     verifiers: Arc<[Verifier]>,
 }
@@ -115,11 +107,11 @@ impl PublicKey {
             .and_then(|raw| VerifyingKey::from_bytes(raw.try_into().ok()?).ok())
             .map(Verifier::Ed25519ph);
         let verifiers = keys.into_iter().map(Verifier::Plain).chain(prehashed).collect();
-        Ok(Self { id: KeyId(Digest::sha256(canonical)), verifiers })
+        Ok(Self { id: AnchorId::of(canonical), verifiers })
     }
 
     /// What this key is known by.
-    pub fn id(&self) -> &KeyId {
+    pub fn id(&self) -> &AnchorId {
         &self.id
     }
 
@@ -142,8 +134,3 @@ impl PartialEq for PublicKey {
 }
 
 impl Eq for PublicKey {}
-
-/// The identities of some keys.
-pub(crate) fn ids<'a>(keys: impl IntoIterator<Item = &'a PublicKey>) -> BTreeSet<KeyId> {
-    keys.into_iter().map(|key| key.id.clone()).collect()
-}

@@ -1,25 +1,33 @@
-//! Pure trust decisions: [`Evidence`] (bytes from a registry, not believed) → [`Facts`] by digest (which keys signed
-//! it) → [`Verdict`] of a [`Policy`]. No network, no clock, no randomness; the same input in any order gives the same
-//! answer. Facts may be cached and stored; verdicts are recomputed.
+//! Pure trust decisions: [`Evidence`] (bytes from a registry, not believed) → [`Facts`] by digest (who says what about
+//! it) → [`Judgement`] by a [`Policy`]. No network, no clock, no randomness; the same input in any order gives the same
+//! answer. Facts may be cached and stored; verdicts are recomputed, at the latest when their time is up.
 //!
-//! Signatures are checked with `aws-lc-rs` directly and not through `sigstore-verify` 0.15: that one reads only
-//! bundles, not cosign's classic signatures, wants a trust root and log entries, which signatures by a local key lack,
-//! and brings 74 crates; it earns its place when keyless signatures come.
+//! Signatures by keys are checked with `aws-lc-rs` directly: `sigstore-verify` wants a trust root and log entries, which
+//! they lack, and does not read cosign's classic formats.
 
+mod anchor;
+mod authority;
 mod bounds;
 mod bundle;
 mod classic;
+mod clock;
+mod dsse;
 mod evidence;
 mod facts;
 mod json;
 mod key;
 pub mod notary;
 mod policy;
+mod signed;
 mod verdict;
 
+pub use anchor::{Anchor, AnchorId, Anchors};
+pub use authority::{Authority, By, Quorum};
 pub use bounds::{Bounds, BoundsExceeded};
 pub use evidence::{Artifact, Evidence, kind};
-pub use facts::{Facts, Format, Outcome, Signature};
-pub use key::{InvalidKey, KeyId, PublicKey};
-pub use policy::{Authority, InvalidPolicy, Policy, SignatureRequirement};
-pub use verdict::{Finding, Verdict};
+pub use facts::{Cause, Facts, Form, Place, Refusal, Says, Signer, Statement};
+pub use key::{InvalidKey, PublicKey};
+pub use policy::{
+    Exception, ImagePattern, InvalidImagePattern, InvalidPolicy, Policy, Requirement, Unmatched,
+};
+pub use verdict::{Cure, Finding, Ground, Judgement, Verdict, Way, What};

@@ -1,37 +1,25 @@
-//! Policies: which images they speak about, and whose signatures they want. A policy that could never be met, or that
-//! counts a key twice, cannot be built.
+//! Policies: which images they speak about, what such an image must show, and who is excepted until when. A policy that
+//! could never be met, or that asks for nothing, cannot be built.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{collections::BTreeSet, str::FromStr};
 
-use berth_registry_core::{ImageReference, Pattern};
+use berth_registry_core::{Digest, ImageReference, Pattern, digest::InvalidDigest, pattern::InvalidPattern};
+use jiff::Timestamp;
 
 use crate::{
-    facts::{Facts, Outcome},
-    key::{KeyId, PublicKey},
-    verdict::{Finding, Verdict},
+    anchor::Anchors,
+    authority::{Meaning, Quorum},
+    bounds::clip,
+    clock::Clock,
+    facts::{Facts, Says},
+    verdict::{Cure, Finding, Ground, Judgement, Verdict, What},
 };
 
-/// Somebody whose signature counts.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Authority {
-    /// For messages; unique within the requirement.
-    pub name: String,
-    /// How the signature is recognised.
-    pub key: PublicKey,
-}
-
-/// At least `threshold` different keys of these authorities have signed the image.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SignatureRequirement {
-    threshold: usize,
-    authorities: Vec<Authority>,
-}
-
-/// A requirement that makes no sense; the message says what to change.
+/// A policy that makes no sense; the message says what to change.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidPolicy {
     /// Nobody could sign.
-    #[error("a signature requirement needs at least one authority")]
+    #[error("a requirement needs at least one authority")]
     NoAuthorities,
     /// Two authorities of one name.
     #[error("two authorities are named {0:?}: names must differ")]
@@ -40,140 +28,270 @@ pub enum InvalidPolicy {
     #[error("threshold must be at least 1")]
     ZeroThreshold,
     /// Nothing could meet it.
-    #[error("threshold {threshold} can never be met: the authorities have {keys} different keys")]
+    #[error("threshold {threshold} can never be met: the authorities stand for {signers} different signers")]
     ThresholdTooHigh {
         /// As asked.
         threshold: usize,
-        /// Distinct keys.
-        keys: usize,
+        /// Distinct signers.
+        signers: usize,
     },
     /// A policy without requirements would admit everything while looking strict.
-    #[error("a policy needs at least one requirement")]
+    #[error("a policy needs at least one requirement, or it must deny what it does not list")]
     NoRequirements,
 }
 
-impl SignatureRequirement {
-    /// A requirement of `threshold` different keys.
-    pub fn new(threshold: usize, mut authorities: Vec<Authority>) -> Result<Self, InvalidPolicy> {
-        if authorities.is_empty() {
-            return Err(InvalidPolicy::NoAuthorities);
-        }
-        if threshold == 0 {
-            return Err(InvalidPolicy::ZeroThreshold);
-        }
-        authorities.sort_by(|a, b| a.name.cmp(&b.name));
-        if let Some([twice, _]) = authorities.array_windows().find(|[a, b]| a.name == b.name) {
-            return Err(InvalidPolicy::DuplicateAuthority(twice.name.clone()));
-        }
-        let keys = crate::key::ids(authorities.iter().map(|authority| &authority.key)).len();
-        if threshold > keys {
-            return Err(InvalidPolicy::ThresholdTooHigh { threshold, keys });
-        }
-        Ok(Self { threshold, authorities })
-    }
+/// One thing that an image must show.
+#[derive(Clone, Debug)]
+pub enum Requirement {
+    /// It is signed.
+    Signature(Quorum),
+    /// Something is attested about it.
+    Attestation {
+        /// What kind of thing; compared with what was signed, never with an annotation.
+        predicate_type: String,
+        /// By whom.
+        quorum: Quorum,
+    },
+    /// The object names it by digest.
+    Digest,
+}
 
-    /// Who signed, or what was found instead.
-    fn judge(&self, facts: &Facts) -> Result<BTreeSet<String>, BTreeSet<Finding>> {
-        // Two authorities with the same key are one signer with two names.
-        let mut names: BTreeMap<&KeyId, Vec<&str>> = BTreeMap::new();
-        for Authority { name, key } in &self.authorities {
-            names.entry(key.id()).or_default().push(name);
-        }
-        let signers = facts.signers();
-        let joined = |names: &[&str]| names.join(" or ");
-        let (signed, missing): (Vec<_>, Vec<_>) = names.iter().partition(|(id, _)| signers.contains(**id));
-        let signed: BTreeSet<String> = signed.into_iter().map(|(_, names)| joined(names)).collect();
-        let missing: BTreeSet<String> = missing.into_iter().map(|(_, names)| joined(names)).collect();
-        if signed.len() >= self.threshold {
-            return Ok(signed);
-        }
-        let mut findings = BTreeSet::new();
-        let mut others = 0;
-        for signature in facts.signatures() {
-            match &signature.outcome {
-                Outcome::Good(key) if names.contains_key(key) => {}
-                Outcome::OtherDigest(key, digest) => {
-                    if let Some(names) = names.get(key) {
-                        let (authority, digest) = (joined(names), digest.clone());
-                        findings.insert(Finding::SignatureForOtherDigest { authority, digest });
-                    } else {
-                        others += 1;
-                    }
-                }
-                Outcome::NotASignature(key, kind) => {
-                    if let Some(names) = names.get(key) {
-                        let (authority, kind) = (joined(names), kind.clone());
-                        findings.insert(Finding::NotASignature { authority, kind });
-                    } else {
-                        others += 1;
-                    }
-                }
-                Outcome::Malformed(cause) => {
-                    findings.insert(Finding::MalformedEvidence { cause: cause.clone() });
-                }
-                Outcome::Good(_) | Outcome::UnknownKey => others += 1,
-            }
-        }
-        if others > 0 {
-            findings.insert(Finding::SignedByOtherKey { count: others, wanted: missing.clone() });
-        }
-        if !signed.is_empty() {
-            let threshold = self.threshold;
-            findings.insert(Finding::ThresholdNotMet { threshold, signed, missing });
-        } else if findings.is_empty() {
-            findings.insert(Finding::Unsigned { wanted: missing });
-        }
-        Err(findings)
+/// What becomes of images that a policy does not list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unmatched {
+    /// The policy does not speak about them.
+    Allow,
+    /// They are denied.
+    Deny,
+}
+
+/// Images by name, optionally down to one digest: `host/repo/**` or `host/repo@sha256:…`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImagePattern {
+    name: Pattern,
+    digest: Option<Digest>,
+}
+
+/// A text that is no [`ImagePattern`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidImagePattern {
+    /// The part before the `@`.
+    #[error(transparent)]
+    Name(#[from] InvalidPattern),
+    /// The part after it.
+    #[error(transparent)]
+    Digest(#[from] InvalidDigest),
+}
+
+impl FromStr for ImagePattern {
+    type Err = InvalidImagePattern;
+
+    fn from_str(text: &str) -> Result<Self, InvalidImagePattern> {
+        let (name, digest) = text.split_once('@').map_or((text, None), |(name, digest)| (name, Some(digest)));
+        Ok(Self { name: name.parse()?, digest: digest.map(str::parse).transpose()? })
     }
 }
 
-/// A policy over images. How strictly its verdict is applied is not its business.
+/// Somebody answers for some images, until a day.
 #[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exception {
+    /// Which images.
+    pub images: Vec<ImagePattern>,
+    /// Why.
+    pub reason: String,
+    /// Who answers for it.
+    pub owner: String,
+    /// From then on it is no more.
+    pub expires: Timestamp,
+}
+
+/// A policy over images. How strictly its verdict is applied is not its business.
+#[derive(Clone, Debug)]
 pub struct Policy {
     images: Vec<Pattern>,
-    requirements: Vec<SignatureRequirement>,
+    unmatched: Unmatched,
+    requirements: Vec<Requirement>,
+    exceptions: Vec<Exception>,
+    anchors: Anchors,
 }
 
 impl Policy {
     /// A policy for images whose `host/repository` matches one of `images` (none: no image); all requirements must hold.
-    pub fn new(images: Vec<Pattern>, requirements: Vec<SignatureRequirement>) -> Result<Self, InvalidPolicy> {
-        if requirements.is_empty() {
-            Err(InvalidPolicy::NoRequirements)
-        } else {
-            Ok(Self { images, requirements })
+    pub fn new(
+        images: Vec<Pattern>,
+        unmatched: Unmatched,
+        requirements: Vec<Requirement>,
+        exceptions: Vec<Exception>,
+    ) -> Result<Self, InvalidPolicy> {
+        if requirements.is_empty() && unmatched == Unmatched::Allow {
+            return Err(InvalidPolicy::NoRequirements);
         }
+        let quorums = requirements.iter().filter_map(|requirement| match requirement {
+            Requirement::Signature(quorum) | Requirement::Attestation { quorum, .. } => Some(quorum),
+            Requirement::Digest => None,
+        });
+        let anchors = quorums.flat_map(Quorum::anchors).collect();
+        Ok(Self { images, unmatched, requirements, exceptions, anchors })
     }
 
     /// Whether this policy speaks about an image; by its normalised name, never by tag or spelling.
     pub fn applies_to(&self, image: &ImageReference) -> bool {
+        self.unmatched == Unmatched::Deny || self.lists(&image.name())
+    }
+
+    fn lists(&self, name: &str) -> bool {
+        self.images.iter().any(|pattern| pattern.matches(name))
+    }
+
+    /// Every anchor that facts must be established with for this policy.
+    pub fn anchors(&self) -> &Anchors {
+        &self.anchors
+    }
+
+    /// The judgement, if it takes no evidence: an exception holds, the image is not listed, or nothing is asked of it
+    /// but its name. `digest` is what the image's tag was resolved to, if that is known.
+    pub fn settled(
+        &self,
+        image: &ImageReference,
+        digest: Option<&Digest>,
+        now: Timestamp,
+    ) -> Option<Judgement> {
+        let clock = Clock::at(now);
+        let digest = image.digest.as_ref().or(digest);
+        let verdict = self.without_evidence(image, digest, &clock)?;
+        Some(Judgement { verdict, until: clock.next() })
+    }
+
+    /// The verdict on an image, as the object names it, whose digest the facts are about.
+    pub fn verdict(&self, image: &ImageReference, facts: &Facts, now: Timestamp) -> Judgement {
+        let clock = Clock::at(now);
+        let verdict = if image.digest.as_ref().is_some_and(|digest| digest != facts.subject()) {
+            Verdict::could_not_check("FactsOutdated", "what is known is about another digest", true)
+        } else if let Some(verdict) = self.without_evidence(image, Some(facts.subject()), &clock) {
+            verdict
+        } else if facts.covers(&self.anchors) {
+            self.judge(image, Some(facts.subject()), Some(facts), &clock)
+        } else {
+            let message = "the evidence was not looked at with the keys of this policy yet";
+            Verdict::could_not_check("FactsOutdated", message, true)
+        };
+        Judgement { verdict, until: clock.next() }
+    }
+
+    fn without_evidence(
+        &self,
+        image: &ImageReference,
+        digest: Option<&Digest>,
+        clock: &Clock,
+    ) -> Option<Verdict> {
         let name = image.name();
-        self.images.iter().any(|pattern| pattern.matches(&name))
-    }
-
-    /// Every key that facts must be established with for this policy.
-    pub fn keys(&self) -> impl Iterator<Item = &PublicKey> {
-        self.requirements
-            .iter()
-            .flat_map(|requirement| &requirement.authorities)
-            .map(|authority| &authority.key)
-    }
-
-    /// The verdict on the digest that the facts are about.
-    pub fn verdict(&self, facts: &Facts) -> Verdict {
-        if !facts.covers(self.keys()) {
-            return Verdict::CouldNotCheck {
-                reason: "FactsOutdated".to_owned(),
-                message: "the signatures were not checked with the keys of this policy yet".to_owned(),
-            };
+        let listed = self.lists(&name);
+        if !listed && self.unmatched == Unmatched::Allow {
+            return Some(Verdict::Admit { grounds: BTreeSet::new() });
         }
-        let mut signed_by = BTreeSet::new();
-        let mut findings = BTreeSet::new();
+        let live = self.exceptions(&name, digest).filter(|exception| !clock.reached(exception.expires));
+        let longest = live.max_by_key(|it| (it.expires, it.owner.as_str(), it.reason.as_str()));
+        if let Some(Exception { reason, owner, expires, .. }) = longest.cloned() {
+            return Some(Verdict::Excepted { reason, owner, expires });
+        }
+        let by_digest = |pattern: &ImagePattern| pattern.digest.is_some() && pattern.name.matches(&name);
+        if digest.is_none() && self.exceptions.iter().flat_map(|it| &it.images).any(by_digest) {
+            return None;
+        }
+        if !listed {
+            let (finding, cure) = (Finding::NotListed { images: self.shown_images() }, Cure::UseListed);
+            return Some(self.deny(&name, digest, clock, [finding].into(), [cure].into()));
+        }
+        let by_name = self.requirements.iter().all(|requirement| matches!(requirement, Requirement::Digest));
+        by_name.then(|| self.judge(image, digest, None, clock))
+    }
+
+    fn judge(
+        &self,
+        image: &ImageReference,
+        digest: Option<&Digest>,
+        facts: Option<&Facts>,
+        clock: &Clock,
+    ) -> Verdict {
+        let (mut grounds, mut findings, mut cures) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
         for requirement in &self.requirements {
-            match requirement.judge(facts) {
-                Ok(names) => signed_by.extend(names),
-                Err(found) => findings.extend(found),
+            let (what, quorum) = match requirement {
+                Requirement::Digest if image.digest.is_some() => {
+                    grounds.insert(Ground::NamedByDigest);
+                    continue;
+                }
+                Requirement::Digest => {
+                    findings.insert(Finding::NotNamedByDigest);
+                    cures.insert(Cure::Pin);
+                    continue;
+                }
+                Requirement::Signature(quorum) => (What::Signature, quorum),
+                Requirement::Attestation { predicate_type, quorum } => {
+                    (What::Attestation(predicate_type.clone()), quorum)
+                }
+            };
+            let Some(facts) = facts else {
+                return Verdict::could_not_check("NoEvidence", "no evidence was looked at", true);
+            };
+            match quorum.judge(&what, facts, clock, |says| meaning(&what, says)) {
+                Ok(by) => grounds.extend(by),
+                Err(missing) => {
+                    findings.extend(missing.findings);
+                    if missing.forbidden {
+                        cures.insert(Cure::Rebuild);
+                    } else {
+                        cures.extend(quorum.ways().into_iter().map(|way| Cure::state(&what, way)));
+                    }
+                }
             }
         }
-        if findings.is_empty() { Verdict::Admit { signed_by } } else { Verdict::Deny { findings } }
+        if findings.is_empty() {
+            Verdict::Admit { grounds }
+        } else {
+            self.deny(&image.name(), digest, clock, findings, cures)
+        }
+    }
+
+    /// A denial also says which exceptions are over, for somebody counted on them.
+    fn deny(
+        &self,
+        name: &str,
+        digest: Option<&Digest>,
+        clock: &Clock,
+        mut findings: BTreeSet<Finding>,
+        cures: BTreeSet<Cure>,
+    ) -> Verdict {
+        let over = self.exceptions(name, digest).filter(|exception| clock.reached(exception.expires));
+        findings.extend(over.map(|exception| Finding::ExceptionExpired {
+            owner: exception.owner.clone(),
+            expired: exception.expires,
+        }));
+        Verdict::Deny { findings, cures }
+    }
+
+    /// The exceptions for an image, whether they still hold or not.
+    fn exceptions(&self, name: &str, digest: Option<&Digest>) -> impl Iterator<Item = &Exception> {
+        self.exceptions.iter().filter(move |exception| {
+            exception.images.iter().any(|pattern| {
+                pattern.name.matches(name)
+                    && pattern.digest.as_ref().is_none_or(|wanted| Some(wanted) == digest)
+            })
+        })
+    }
+
+    fn shown_images(&self) -> BTreeSet<String> {
+        self.images.iter().map(ToString::to_string).collect()
+    }
+}
+
+/// What a statement means to a requirement.
+fn meaning(what: &What, says: &Says) -> Meaning {
+    match (what, says) {
+        (What::Signature, Says::Signature) => Meaning::Wanted,
+        (What::Attestation(_), Says::Signature) => Meaning::Unrelated,
+        (What::Attestation(wanted), Says::Attestation { predicate_type, .. }) if wanted == predicate_type => {
+            Meaning::Wanted
+        }
+        (_, Says::Attestation { predicate_type, .. }) => Meaning::Other(clip(predicate_type)),
     }
 }

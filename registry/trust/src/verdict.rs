@@ -1,24 +1,47 @@
 //! Verdicts, and the words for them: what was found, what is missing, how to cure it. Different causes have different
 //! words, because different people have to act.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, fmt};
 
 use berth_registry_core::{Digest, ImageReference};
+use jiff::Timestamp;
+use serde::Serialize;
 
 use crate::bounds::BoundsExceeded;
 
+/// A verdict, and how long it can be relied on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Judgement {
+    /// What the policy says.
+    pub verdict: Verdict,
+    /// The first instant at which the same facts could give another verdict; never, if there is none.
+    pub until: Option<Timestamp>,
+}
+
 /// What a policy says about an image.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub enum Verdict {
     /// The requirements hold.
     Admit {
-        /// Names of the authorities whose signatures were found; one with two names appears as `a or b`.
-        signed_by: BTreeSet<String>,
+        /// Why; empty where the policy asks for nothing.
+        grounds: BTreeSet<Ground>,
+    },
+    /// They were not asked, because somebody answers for the image.
+    Excepted {
+        /// Why.
+        reason: String,
+        /// Who.
+        owner: String,
+        /// How long.
+        expires: Timestamp,
     },
     /// They do not hold.
     Deny {
         /// Why, sorted; never empty.
         findings: BTreeSet<Finding>,
+        /// What to do about it.
+        cures: BTreeSet<Cure>,
     },
     /// Neither: the question could not be answered. Never to be cached.
     CouldNotCheck {
@@ -26,63 +49,191 @@ pub enum Verdict {
         reason: String,
         /// For people.
         message: String,
+        /// Whether the same question may be answered a moment later.
+        transient: bool,
     },
 }
 
+/// What a requirement asks somebody to state.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum What {
+    /// That the image is theirs.
+    Signature,
+    /// Something of this predicate type.
+    Attestation(String),
+}
+
+impl What {
+    /// Without an article.
+    fn noun(&self) -> String {
+        match self {
+            Self::Signature => "signature".to_owned(),
+            Self::Attestation(kind) => format!("attestation of type {kind}"),
+        }
+    }
+}
+
+impl fmt::Display for What {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let article = if *self == Self::Signature { "a" } else { "an" };
+        write!(f, "{article} {}", self.noun())
+    }
+}
+
+/// One thing that speaks for an image.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Ground {
+    /// Somebody stated what was asked for.
+    Stated {
+        /// What was asked for.
+        what: What,
+        /// The authority; a signer that can stand for two appears as `a or b`.
+        by: String,
+    },
+    /// The object names it by digest.
+    NamedByDigest,
+}
+
+impl fmt::Display for Ground {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Stated { what: What::Signature, by } => write!(f, "is signed by {by}"),
+            Self::Stated { what, by } => write!(f, "has {what} by {by}"),
+            Self::NamedByDigest => f.write_str("is named by digest"),
+        }
+    }
+}
+
 /// One thing that speaks against an image. Their order is the order in which they are told.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, thiserror::Error)]
+#[serde(rename_all = "camelCase")]
 pub enum Finding {
     /// The tag or digest does not exist.
     #[error("the registry has no such image")]
     ImageNotFound,
-    /// Some, but too few, of the keys have signed.
-    #[error("{} of {threshold} required keys signed it: {} did, {} did not", signed.len(), list(signed), list(missing))]
+    /// The policy allows only what it lists.
+    #[error("it is none of the images that the policy allows: {}", list(images))]
+    NotListed {
+        /// Their patterns.
+        images: BTreeSet<String>,
+    },
+    /// A tag can be moved.
+    #[error("it is named by a tag, and must be named by digest")]
+    NotNamedByDigest,
+    /// Somebody whose word counts says something that must not be.
+    #[error("the {} by {authority} forbids it: {condition} does not hold{cause}", what.noun())]
+    ConditionNotMet {
+        /// Who said it.
+        authority: String,
+        /// What was asked for.
+        what: What,
+        /// As the policy writes it.
+        condition: String,
+        /// What went wrong when it was looked at; empty if it is merely false.
+        cause: String,
+    },
+    /// Some, but too few, have stated it.
+    #[error(
+        "{threshold} authorities must each give {what}, by signers of their own: there is one by {}, and none by {}",
+        list(signed),
+        list(missing)
+    )]
     ThresholdNotMet {
-        /// How many keys are needed.
+        /// What was asked for.
+        what: What,
+        /// How many are needed.
         threshold: usize,
-        /// Authorities whose signatures were found.
+        /// Authorities that were heard.
         signed: BTreeSet<String>,
-        /// Authorities whose signatures are missing.
+        /// Authorities that were not.
         missing: BTreeSet<String>,
     },
-    /// There is no signature at all.
-    #[error("no signature was found; a signature by {} is needed", list(wanted))]
-    Unsigned {
-        /// Authorities that could sign.
+    /// There is nothing at all.
+    #[error("no {} was found; {what} by {} is needed", what.noun(), list(wanted))]
+    Missing {
+        /// What was asked for.
+        what: What,
+        /// Authorities that could give it.
         wanted: BTreeSet<String>,
     },
-    /// There are signatures, but none of the keys made them.
+    /// There is something, by somebody else.
     #[error(
-        "{count} {} found that no key of this policy made (or that was altered); a signature by {} is needed",
-        if *count == 1 { "signature was" } else { "signatures were" }, list(wanted)
+        "{count} signed {} found that no authority of this policy made (or that was altered); {what} by {} is needed",
+        if *count == 1 { "statement was" } else { "statements were" }, list(wanted)
     )]
-    SignedByOtherKey {
+    UnknownSigner {
         /// How many.
         count: usize,
-        /// Authorities that could sign.
+        /// What was asked for.
+        what: What,
+        /// Authorities that could give it.
         wanted: BTreeSet<String>,
     },
-    /// A signature by the right key was attached to the wrong image.
-    #[error("the signature by {authority} is for {digest}, another image")]
-    SignatureForOtherDigest {
+    /// The right authority signed the wrong image.
+    #[error("what {authority} signed is {digest}, another image")]
+    OtherDigest {
         /// Who signed.
         authority: String,
         /// What was signed.
         digest: Digest,
     },
-    /// An attestation or another statement by the right key.
-    #[error("what {authority} signed is no image signature but a statement of type {kind:?}")]
-    NotASignature {
+    /// The right authority stated something else.
+    #[error("what {authority} signed is a statement of type {kind}, not {what}")]
+    OtherStatement {
         /// Who signed.
         authority: String,
-        /// Type of the statement.
+        /// Its type.
         kind: String,
+        /// What was asked for.
+        what: What,
     },
-    /// Something that looks like a signature and cannot be read.
-    #[error("a signature is malformed: {cause}")]
+    /// The authority is out of office.
+    #[error("the word of {authority} counts only if it provably came before {end}")]
+    AuthorityEnded {
+        /// Who signed.
+        authority: String,
+        /// The first instant at which it no longer counts.
+        end: Timestamp,
+    },
+    /// Age counts, and the signing time is yet to come.
+    #[error("the statement by {authority} is dated {signed}, which is in the future")]
+    SignedInFuture {
+        /// Who signed.
+        authority: String,
+        /// When, as far as is known.
+        signed: Timestamp,
+    },
+    /// It counted once.
+    #[error("the statement by {authority} is of {signed} and counted until {end}")]
+    TooOld {
+        /// Who signed.
+        authority: String,
+        /// When.
+        signed: Timestamp,
+        /// The first instant at which it no longer counts.
+        end: Timestamp,
+    },
+    /// Age counts, and nothing says when it was signed.
+    #[error("nothing says when {authority} signed, and the policy limits the age")]
+    NoSigningTime {
+        /// Who signed.
+        authority: String,
+    },
+    /// Something that looks like a statement and cannot be read.
+    #[error("a signed statement is malformed: {cause}")]
     MalformedEvidence {
         /// Why.
         cause: String,
+    },
+    /// Somebody answered for the image, and no longer does.
+    #[error("the exception of {owner} ended {expired}")]
+    ExceptionExpired {
+        /// Who answered for it.
+        owner: String,
+        /// Until when.
+        expired: Timestamp,
     },
 }
 
@@ -91,12 +242,72 @@ impl Finding {
     pub fn reason(&self) -> &'static str {
         match self {
             Self::ImageNotFound => "ImageNotFound",
+            Self::NotListed { .. } => "NotListed",
+            Self::NotNamedByDigest => "NotNamedByDigest",
+            Self::ConditionNotMet { .. } => "ConditionNotMet",
             Self::ThresholdNotMet { .. } => "ThresholdNotMet",
-            Self::Unsigned { .. } => "Unsigned",
-            Self::SignedByOtherKey { .. } => "SignedByOtherKey",
-            Self::SignatureForOtherDigest { .. } => "SignatureForOtherDigest",
-            Self::NotASignature { .. } => "NotASignature",
+            Self::Missing { what: What::Signature, .. } => "Unsigned",
+            Self::Missing { what: What::Attestation(_), .. } => "Unattested",
+            Self::UnknownSigner { .. } => "UnknownSigner",
+            Self::OtherDigest { .. } => "OtherDigest",
+            Self::OtherStatement { what: What::Signature, .. } => "NotASignature",
+            Self::OtherStatement { what: What::Attestation(_), .. } => "OtherPredicateType",
+            Self::AuthorityEnded { .. } => "AuthorityEnded",
+            Self::SignedInFuture { .. } => "SignedInFuture",
+            Self::TooOld { .. } => "TooOld",
+            Self::NoSigningTime { .. } => "NoSigningTime",
             Self::MalformedEvidence { .. } => "MalformedEvidence",
+            Self::ExceptionExpired { .. } => "ExceptionExpired",
+        }
+    }
+}
+
+/// How an authority signs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Way {
+    /// With a key of its own.
+    Key,
+}
+
+/// Something to do about a denial.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Cure {
+    /// Upload it, or spell it right.
+    Push,
+    /// Take another image.
+    UseListed,
+    /// Name the digest.
+    Pin,
+    /// Sign it.
+    Sign(Way),
+    /// Attest something of this type about it.
+    Attest(Way, String),
+    /// Nothing that can be added to this image helps.
+    Rebuild,
+}
+
+impl Cure {
+    /// To have somebody state what was asked for.
+    pub(crate) fn state(what: &What, way: Way) -> Self {
+        match what {
+            What::Signature => Self::Sign(way),
+            What::Attestation(kind) => Self::Attest(way, kind.clone()),
+        }
+    }
+
+    /// For people; `image` is named by digest if that is known.
+    fn words(&self, image: &ImageReference) -> String {
+        match self {
+            Self::Push => "push it first, or correct the name".to_owned(),
+            Self::UseListed => "take one of those, or have it added to the policy".to_owned(),
+            Self::Pin => format!("name it by digest: {image}"),
+            Self::Sign(Way::Key) => format!("sign it with: cosign sign --key KEY {image}"),
+            Self::Attest(Way::Key, kind) => {
+                format!("attest it with: cosign attest --key KEY --type {kind} --predicate FILE {image}")
+            }
+            Self::Rebuild => "build an image for which it holds".to_owned(),
         }
     }
 }
@@ -104,19 +315,25 @@ impl Finding {
 impl Verdict {
     /// The verdict on an image that does not exist.
     pub fn image_not_found() -> Self {
-        Self::Deny { findings: BTreeSet::from([Finding::ImageNotFound]) }
+        Self::Deny { findings: BTreeSet::from([Finding::ImageNotFound]), cures: BTreeSet::from([Cure::Push]) }
     }
 
-    /// Whether the requirements hold.
+    /// Neither yes nor no. `reason` is a stable name; `transient` if asking again a moment later may help.
+    pub fn could_not_check(reason: &str, message: impl fmt::Display, transient: bool) -> Self {
+        Self::CouldNotCheck { reason: reason.to_owned(), message: message.to_string(), transient }
+    }
+
+    /// Whether nothing stands in the image's way.
     pub fn is_admitted(&self) -> bool {
-        matches!(self, Self::Admit { .. })
+        matches!(self, Self::Admit { .. } | Self::Excepted { .. })
     }
 
-    /// Stable name: `Admitted`, the first finding's, or why it could not be checked.
+    /// Stable name: `Admitted`, `Excepted`, the first finding's, or why it could not be checked.
     pub fn reason(&self) -> &str {
         match self {
             Self::Admit { .. } => "Admitted",
-            Self::Deny { findings } => findings.first().map_or("Denied", Finding::reason),
+            Self::Excepted { .. } => "Excepted",
+            Self::Deny { findings, .. } => findings.first().map_or("Denied", Finding::reason),
             Self::CouldNotCheck { reason, .. } => reason,
         }
     }
@@ -125,19 +342,20 @@ impl Verdict {
     /// known. Who asked and which policy answers is for the caller to say.
     pub fn explain(&self, image: &ImageReference, digest: Option<&Digest>) -> String {
         match self {
-            Self::Admit { signed_by } => format!("{image} is signed by {}", list(signed_by)),
-            Self::Deny { findings } if findings.contains(&Finding::ImageNotFound) => {
-                format!("{image}: {}; push it first, or correct the name", Finding::ImageNotFound)
+            Self::Admit { grounds } if grounds.is_empty() => format!("{image} is allowed by name"),
+            Self::Admit { grounds } => format!("{image} {}", joined(grounds, " and ")),
+            Self::Excepted { reason, owner, expires } => {
+                format!("{image} is excepted until {expires} by {owner}: {reason}")
             }
-            Self::Deny { findings } => {
-                let found: Vec<_> = findings.iter().map(ToString::to_string).collect();
+            Self::Deny { findings, cures } => {
                 let pinned = digest.map_or_else(|| image.clone(), |digest| image.pinned(digest.clone()));
-                format!("{image}: {}; sign it with: cosign sign --key KEY {pinned}", found.join("; "))
+                let cures: Vec<_> = cures.iter().map(|cure| cure.words(&pinned)).collect();
+                let cures = joined(&cures, "; ");
+                format!("{image}: {}; {cures}", joined(findings, "; "))
             }
-            Self::CouldNotCheck { message, .. } => {
-                format!(
-                    "{image} could not be checked: {message}; this says nothing about the image: try again"
-                )
+            Self::CouldNotCheck { message, transient, .. } => {
+                let retry = if *transient { ": try again" } else { "" };
+                format!("{image} could not be checked: {message}; this says nothing about the image{retry}")
             }
         }
     }
@@ -145,13 +363,15 @@ impl Verdict {
 
 impl From<BoundsExceeded> for Verdict {
     fn from(error: BoundsExceeded) -> Self {
-        Self::CouldNotCheck { reason: "TooMuchEvidence".to_owned(), message: error.to_string() }
+        let cure = "remove what refers to it and is not needed";
+        Self::could_not_check("TooMuchEvidence", format_args!("{error}: {cure}"), false)
     }
 }
 
 fn list(names: &BTreeSet<String>) -> String {
-    if names.is_empty() {
-        return "nobody".to_owned();
-    }
-    names.iter().map(String::as_str).collect::<Vec<_>>().join(", ")
+    if names.is_empty() { "another signer".to_owned() } else { joined(names, ", ") }
+}
+
+fn joined<T: fmt::Display>(items: impl IntoIterator<Item = T>, separator: &str) -> String {
+    items.into_iter().map(|item| item.to_string()).collect::<Vec<_>>().join(separator)
 }

@@ -1,94 +1,30 @@
-//! Verdicts on what the real tools wrote (`vectors/make.sh` says how), and on what an attacker would make of it.
-//! Shows R-TRUST: both cosign formats, all key kinds, thresholds by key, and different words for different causes.
+//! Verdicts on what the real tools wrote, and on what an attacker would make of it. Shows R-TRUST: both cosign formats,
+//! all key kinds, thresholds by key, and different words for different causes.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "all of this crate is test code")]
 
-use std::collections::BTreeMap;
+mod support;
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use berth_registry_core::{Digest, ImageReference};
 use berth_trust::{
-    Artifact, Authority, Bounds, Evidence, Facts, Finding, InvalidKey, InvalidPolicy, Outcome, Policy,
-    PublicKey, SignatureRequirement, Verdict,
+    Artifact, Bounds, Cause, Evidence, Facts, Finding, Ground, InvalidKey, InvalidPolicy, Policy, PublicKey,
+    Quorum, Unmatched, Verdict, What,
 };
 use proptest::prelude::*;
 use rstest::rstest;
-use serde::Deserialize;
+use support::{
+    authority, evidence, facts, file, image, judge, key, now, policy, requiring, rewrite, rewrite_payload,
+    signature,
+};
 
-#[derive(Deserialize)]
-struct Vector {
-    subject: Digest,
-    artifacts: Vec<VectorArtifact>,
-}
-
-#[derive(Deserialize)]
-struct VectorArtifact {
-    manifest: String,
-    layers: BTreeMap<Digest, String>,
-}
-
-fn file(name: &str) -> String {
-    let path = format!("{}/tests/vectors/{name}", env!("CARGO_MANIFEST_DIR"));
-    std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{path}: {e}"))
-}
-
-fn evidence(name: &str) -> Evidence {
-    let vector: Vector = serde_json::from_str(&file(&format!("{name}.json"))).unwrap();
-    let artifacts = vector.artifacts.into_iter().map(|artifact| Artifact {
-        manifest: artifact.manifest.into_bytes(),
-        layers: artifact.layers.into_iter().map(|(digest, text)| (digest, text.into_bytes())).collect(),
-    });
-    Evidence { subject: vector.subject, artifacts: artifacts.collect() }
-}
-
-fn key(name: &str) -> PublicKey {
-    PublicKey::from_pem(&file(&format!("{name}.pub"))).unwrap()
-}
-
-/// Authorities `NAME=KEY` or `KEY`.
-fn requirement(threshold: usize, authorities: &[&str]) -> SignatureRequirement {
-    let authority = |text: &&str| {
-        let (name, of) = text.split_once('=').unwrap_or((text, text));
-        Authority { name: name.to_owned(), key: key(of) }
-    };
-    SignatureRequirement::new(threshold, authorities.iter().map(authority).collect()).unwrap()
-}
-
-fn policy(threshold: usize, authorities: &[&str]) -> Policy {
-    Policy::new(vec!["**".parse().unwrap()], vec![requirement(threshold, authorities)]).unwrap()
-}
-
-fn judge(policy: &Policy, evidence: &Evidence) -> Verdict {
-    match Facts::establish(evidence, policy.keys(), &Bounds::default()) {
-        Ok(facts) => policy.verdict(&facts),
-        Err(error) => error.into(),
+/// Everything that is found wrong.
+fn findings(verdict: &Verdict) -> BTreeSet<Finding> {
+    match verdict {
+        Verdict::Deny { findings, .. } => findings.clone(),
+        other => panic!("{other:?}"),
     }
-}
-
-/// Changes the text of one layer and everything that names it, as somebody who may write to the registry can.
-fn rewrite(evidence: &mut Evidence, change: impl Fn(&str) -> String) {
-    for artifact in &mut evidence.artifacts {
-        let mut manifest = String::from_utf8(artifact.manifest.clone()).unwrap();
-        let layers = std::mem::take(&mut artifact.layers);
-        for (digest, bytes) in layers {
-            let changed = change(std::str::from_utf8(&bytes).unwrap());
-            let new = Digest::sha256(changed.as_bytes());
-            manifest = manifest.replace(&digest.to_string(), &new.to_string());
-            artifact.layers.insert(new, changed.into_bytes());
-        }
-        artifact.manifest = manifest.into_bytes();
-    }
-}
-
-/// The payload of a bundle, decoded, changed and put back; the signature stays.
-fn rewrite_payload(evidence: &mut Evidence, change: impl Fn(&str) -> String) {
-    use base64::{Engine as _, engine::general_purpose::STANDARD};
-    rewrite(evidence, |text| {
-        let mut bundle: serde_json::Value = serde_json::from_str(text).unwrap();
-        let payload = &mut bundle["dsseEnvelope"]["payload"];
-        let decoded = String::from_utf8(STANDARD.decode(payload.as_str().unwrap()).unwrap()).unwrap();
-        *payload = STANDARD.encode(change(&decoded)).into();
-        bundle.to_string()
-    });
 }
 
 #[rstest]
@@ -98,10 +34,11 @@ fn what_cosign_signs_is_admitted(
 ) {
     let evidence = evidence(&format!("{format}-{name}"));
     let verdict = judge(&policy(1, &[name]), &evidence);
-    assert_eq!(verdict, Verdict::Admit { signed_by: [name.to_owned()].into() });
+    let signed = Ground::Stated { what: What::Signature, by: name.to_owned() };
+    assert_eq!(verdict, Verdict::Admit { grounds: [signed].into() });
     // Any other key of any kind is another key.
     for other in ["other", "p256", "p384", "rsa", "ed25519"].into_iter().filter(|other| *other != name) {
-        assert_eq!(judge(&policy(1, &[other]), &evidence).reason(), "SignedByOtherKey", "{other}");
+        assert_eq!(judge(&policy(1, &[other]), &evidence).reason(), "UnknownSigner", "{other}");
     }
 }
 
@@ -127,9 +64,9 @@ fn a_threshold_of_two_is_met_by_two_keys(#[case] name: &str) {
 #[case("bundle-twice")]
 fn two_signatures_by_one_key_are_one(#[case] name: &str) {
     let evidence = evidence(name);
-    let keys = [key("p256"), key("other")];
-    let facts = Facts::establish(&evidence, &keys, &Bounds::default()).unwrap();
-    assert_eq!((facts.signatures().len(), facts.signers().len()), (2, 1));
+    let facts = facts(&policy(1, &["p256", "other"]), &evidence);
+    let signers: BTreeSet<_> = facts.statements().map(|statement| &statement.by).collect();
+    assert_eq!((facts.statements().count(), signers.len()), (2, 1));
     assert_eq!(judge(&policy(1, &["p256", "other"]), &evidence).reason(), "Admitted");
     assert_eq!(judge(&policy(2, &["p256", "other"]), &evidence).reason(), "ThresholdNotMet");
 }
@@ -140,17 +77,16 @@ fn two_names_for_one_key_count_once() {
     assert_eq!(key("p256"), key("p256-compressed"), "a spelling is no other key");
     let verdict = judge(&policy(2, &doubled), &evidence("bundle-p256"));
     assert_eq!(verdict.reason(), "ThresholdNotMet");
-    let authorities = ["release", "ci"].map(|name| Authority { name: name.to_owned(), key: key("p256") });
-    let error = SignatureRequirement::new(2, authorities.to_vec()).unwrap_err();
-    assert_eq!(error, InvalidPolicy::ThresholdTooHigh { threshold: 2, keys: 1 });
+    let authorities = ["release=p256", "ci=p256"].map(authority);
+    let error = Quorum::new(2, authorities.to_vec(), None).unwrap_err();
+    assert_eq!(error, InvalidPolicy::ThresholdTooHigh { threshold: 2, signers: 1 });
 }
 
 #[test]
 fn all_requirements_must_hold() {
-    let both = vec![requirement(1, &["p256"]), requirement(1, &["other"])];
-    let both = Policy::new(vec!["**".parse().unwrap()], both).unwrap();
+    let both = requiring(vec![signature(1, &["p256"]), signature(1, &["other"])]);
     assert_eq!(judge(&both, &evidence("both")).reason(), "Admitted");
-    assert_eq!(judge(&both, &evidence("bundle-p256")).reason(), "SignedByOtherKey");
+    assert_eq!(judge(&both, &evidence("bundle-p256")).reason(), "UnknownSigner");
 }
 
 #[rstest]
@@ -160,18 +96,18 @@ fn a_signature_for_another_digest_is_told_apart(#[case] name: &str) {
     let mut evidence = evidence(name);
     let signed = evidence.subject.clone();
     evidence.subject = Digest::sha256(b"another image");
-    let expected = Finding::SignatureForOtherDigest { authority: "p256".into(), digest: signed };
-    assert_eq!(judge(&policy(1, &["p256"]), &evidence), Verdict::Deny { findings: [expected].into() });
+    let expected = Finding::OtherDigest { authority: "p256".into(), digest: signed };
+    assert_eq!(findings(&judge(&policy(1, &["p256"]), &evidence)), [expected].into());
     // By a key that nobody asked about, it is merely a foreign signature.
-    assert_eq!(judge(&policy(1, &["rsa"]), &evidence).reason(), "SignedByOtherKey");
+    assert_eq!(judge(&policy(1, &["rsa"]), &evidence).reason(), "UnknownSigner");
 }
 
 #[test]
 fn an_attestation_is_no_signature() {
     let verdict = judge(&policy(1, &["p256"]), &evidence("attested"));
     let kind = "https://example.com/review/v1".to_owned();
-    let expected = Finding::NotASignature { authority: "p256".into(), kind };
-    assert_eq!(verdict, Verdict::Deny { findings: [expected].into() });
+    let expected = Finding::OtherStatement { authority: "p256".into(), kind, what: What::Signature };
+    assert_eq!(findings(&verdict), [expected].into());
 }
 
 #[test]
@@ -186,14 +122,14 @@ fn a_payload_that_was_altered_is_not_believed() {
         } else {
             rewrite_payload(&mut evidence, change);
         }
-        assert_eq!(judge(&policy(1, &["p256"]), &evidence).reason(), "SignedByOtherKey", "{name}");
+        assert_eq!(judge(&policy(1, &["p256"]), &evidence).reason(), "UnknownSigner", "{name}");
     }
     // The predicate type of an attestation turned into that of a signature.
     let mut evidence = evidence("attested");
     rewrite_payload(&mut evidence, |text| {
         text.replace("https://example.com/review/v1", "https://sigstore.dev/cosign/sign/v1")
     });
-    assert_eq!(judge(&policy(1, &["p256"]), &evidence).reason(), "SignedByOtherKey");
+    assert_eq!(judge(&policy(1, &["p256"]), &evidence).reason(), "UnknownSigner");
 }
 
 #[test]
@@ -224,7 +160,7 @@ fn evidence_that_is_cut_or_missing_is_malformed(#[case] name: &str) {
     assert_eq!(reason(&truncate), "MalformedEvidence");
     let mut cut = evidence(name);
     rewrite(&mut cut, |text| text[..100].to_owned());
-    let expected = if name.starts_with("classic") { "SignedByOtherKey" } else { "MalformedEvidence" };
+    let expected = if name.starts_with("classic") { "UnknownSigner" } else { "MalformedEvidence" };
     assert_eq!(judge(&policy(1, &["p256"]), &cut).reason(), expected);
 }
 
@@ -236,10 +172,7 @@ fn bundles_of_another_form_are_malformed() {
             assert!(text.contains(from), "{from} in {text}");
             text.replacen(from, to, 1)
         });
-        match judge(&policy(1, &["p256"]), &evidence) {
-            Verdict::Deny { findings } => findings.first().unwrap().to_string(),
-            other => panic!("{other:?}"),
-        }
+        findings(&judge(&policy(1, &["p256"]), &evidence)).first().unwrap().to_string()
     };
     assert!(says("bundle.v0.3+json", "bundle.v9+json").contains("mediaType"));
     assert!(says("application/vnd.in-toto+json", "text/plain").contains("payloadType"));
@@ -257,19 +190,13 @@ fn bundles_of_another_form_are_malformed() {
 fn oversized_evidence_names_the_bound() {
     let limit = Bounds { layer: 100, ..Bounds::default() };
     let policy = policy(1, &["p256"]);
-    let facts = Facts::establish(&evidence("bundle-p256"), policy.keys(), &limit).unwrap();
-    assert!(
-        matches!(&facts.signatures()[0].outcome, Outcome::Malformed(cause) if cause.contains("limit of 100"))
-    );
+    let facts = Facts::establish(&evidence("bundle-p256"), policy.anchors(), &limit).unwrap();
+    let refusal = facts.refusals().next().unwrap();
+    assert!(matches!(&refusal.cause, Cause::Malformed { by: None, why } if why.contains("limit of 100")));
 
     let mut large = evidence("classic-p256");
     rewrite(&mut large, |text| format!("{text}{}", " ".repeat(1024 * 1024)));
-    match judge(&policy, &large) {
-        Verdict::Deny { findings } => {
-            assert!(findings.first().unwrap().to_string().contains("limit of 1048576"));
-        }
-        other => panic!("{other:?}"),
-    }
+    assert!(findings(&judge(&policy, &large)).first().unwrap().to_string().contains("limit of 1048576"));
 
     let mut many = evidence("bundle-p256");
     let artifact = many.artifacts[0].clone();
@@ -281,7 +208,7 @@ fn oversized_evidence_names_the_bound() {
     }));
     let verdict = judge(&policy, &many);
     assert!(
-        matches!(&verdict, Verdict::CouldNotCheck { reason, message }
+        matches!(&verdict, Verdict::CouldNotCheck { reason, message, transient: false }
         if reason == "TooMuchEvidence" && message.contains("100")),
         "{verdict:?}"
     );
@@ -289,8 +216,8 @@ fn oversized_evidence_names_the_bound() {
 
 #[test]
 fn facts_say_nothing_about_keys_that_were_not_tried() {
-    let facts = Facts::establish(&evidence("bundle-p256"), &[key("other")], &Bounds::default()).unwrap();
-    let verdict = policy(1, &["p256"]).verdict(&facts);
+    let facts = facts(&policy(1, &["other"]), &evidence("bundle-p256"));
+    let verdict = policy(1, &["p256"]).verdict(&image(), &facts, now()).verdict;
     assert!(matches!(verdict, Verdict::CouldNotCheck { .. }), "{verdict:?}");
 }
 
@@ -310,24 +237,26 @@ fn unusable_keys_are_refused() {
 #[test]
 fn policies_speak_about_normalised_names() {
     let image = |text: &str| text.parse::<ImageReference>().unwrap();
-    let on =
-        |pattern: &str| Policy::new(vec![pattern.parse().unwrap()], vec![requirement(1, &["p256"])]).unwrap();
+    let on = |pattern: &str| {
+        let required = vec![signature(1, &["p256"])];
+        Policy::new(vec![pattern.parse().unwrap()], Unmatched::Allow, required, Vec::new()).unwrap()
+    };
     assert!(on("r.svc/team/*").applies_to(&image("R.svc:443/team/app:v1")));
     assert!(!on("r.svc/team/*").applies_to(&image("r.svc/team/a/b:v1")));
     assert!(!on("r.svc/team/*").applies_to(&image("r.svc.evil/team/app")));
     assert!(on("docker.io/library/*").applies_to(&image("alpine")));
-    assert_eq!(Policy::new(Vec::new(), Vec::new()).unwrap_err(), InvalidPolicy::NoRequirements);
+    let empty = Policy::new(Vec::new(), Unmatched::Allow, Vec::new(), Vec::new());
+    assert_eq!(empty.unwrap_err(), InvalidPolicy::NoRequirements);
 }
 
 #[test]
 fn words_say_what_was_found_what_is_missing_and_the_cure() {
-    let image: ImageReference = "r.svc/team/app:v1".parse().unwrap();
     let mut lines = Vec::new();
     let mut tell = |case: &str, threshold: usize, authorities: &[&str], evidence: &Evidence| {
         let verdict = judge(&policy(threshold, authorities), evidence);
         // Digests and keys differ from run to run of make.sh; the words do not.
         let subject = evidence.subject.clone();
-        let line = verdict.explain(&image, Some(&subject)).replace(subject.hex(), "SUBJECT");
+        let line = verdict.explain(&image(), Some(&subject)).replace(subject.hex(), "SUBJECT");
         lines.push(format!("{case} [{}]\n  {line}", verdict.reason()));
     };
     let mut other_digest = evidence("classic-p256");
@@ -342,7 +271,7 @@ fn words_say_what_was_found_what_is_missing_and_the_cure() {
     tell("threshold", 2, &["release=p256", "ci=rsa"], &evidence("both"));
     let missing = cut.artifacts[0].manifest.clone();
     tell("malformed", 1, &["release=p256"], &cut);
-    lines.push(format!("missing\n  {}", Verdict::image_not_found().explain(&image, None)));
+    lines.push(format!("missing\n  {}", Verdict::image_not_found().explain(&image(), None)));
     let layer = serde_json::from_slice::<serde_json::Value>(&missing).unwrap()["layers"][0]["digest"].clone();
     let text = lines.join("\n").replace(signed.hex(), "SIGNED").replace(layer.as_str().unwrap(), "LAYER");
     insta::assert_snapshot!(text);
@@ -409,7 +338,7 @@ proptest! {
         renamed.artifacts[0].manifest = manifest.replace(&old, &new.to_string()).into_bytes();
         renamed.artifacts[0].layers = [(new, layer)].into();
         let verdict = judge(&policy(1, &["p256"]), &renamed);
-        prop_assert_eq!(verdict.reason(), "SignedByOtherKey");
+        prop_assert_eq!(verdict.reason(), "UnknownSigner");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Tables of reviews: what is checked, what is not, and in which words.
 
+use berth_trust::{Cure, Ground, Way, What};
 use rstest::rstest;
 use serde_json::{Value, json};
 
@@ -172,15 +173,22 @@ fn the_number_of_images_is_bounded() {
     assert_eq!(subjects(&["**".parse().unwrap()], uses).unwrap_err().reason(), "TooManyImages");
 }
 
+fn admitted() -> Verdict {
+    Verdict::Admit { grounds: [Ground::NamedByDigest].into() }
+}
+
 fn finding(subject: &Subject) -> Finding {
     let findings = match subject.shown().as_str() {
         "r.io/ok:latest" => {
-            return Finding { verdict: Verdict::Admit { signed_by: ["ci".to_owned()].into() }, digest: None };
+            return Finding { verdict: admitted(), digest: None };
         }
-        "r.io/app:v1" => [berth_trust::Finding::Unsigned { wanted: ["release".to_owned()].into() }],
-        _ => return Finding::uncheckable("NoSuchRegistry", "q.io is no Registry\r\nof this cluster"),
+        "r.io/app:v1" => {
+            [berth_trust::Finding::Missing { what: What::Signature, wanted: ["release".to_owned()].into() }]
+        }
+        _ => return Finding::uncheckable("NoSuchRegistry", "q.io is no Registry\r\nof this cluster", false),
     };
-    Finding { verdict: Verdict::Deny { findings: findings.into() }, digest: Some(DIGEST.parse().unwrap()) }
+    let (findings, cures) = (findings.into(), [Cure::Sign(Way::Key)].into());
+    Finding { verdict: Verdict::Deny { findings, cures }, digest: Some(DIGEST.parse().unwrap()) }
 }
 
 fn findings() -> Vec<(Subject, Finding)> {
@@ -208,7 +216,7 @@ fn words_of_a_warning() {
 
 #[test]
 fn satisfied_policies_are_silent() {
-    let admit = Finding { verdict: Verdict::Admit { signed_by: ["ci".to_owned()].into() }, digest: None };
+    let admit = Finding { verdict: admitted(), digest: None };
     let all: Vec<_> = findings().into_iter().map(|(subject, _)| (subject, admit.clone())).collect();
     for mode in [Mode::Enforce, Mode::Warn] {
         assert_eq!(Answer::judge("a/b", mode, &all), Answer::allow());
@@ -236,7 +244,7 @@ fn long_answers_are_cut() {
     let findings: Vec<_> = (0..30)
         .map(|n| {
             let subject = subjects(&["**".parse().unwrap()], uses(n)).unwrap().remove(0);
-            (subject, Finding::uncheckable("Unreachable", "x".repeat(9000)))
+            (subject, Finding::uncheckable("Unreachable", "x".repeat(9000), true))
         })
         .collect();
     let answer = Answer::judge("a/b", Mode::Enforce, &findings);

@@ -49,7 +49,7 @@ fn found(value: &str) -> KeySecret {
 fn good_policies(#[case] authorities: Value, #[case] threshold: Option<i32>) {
     let rules = rules(policy_with(&authorities, threshold), &[("cosign", found(RELEASE))]);
     assert_eq!(rules.mode, Mode::Enforce);
-    assert_eq!(rules.policy.unwrap().keys().count(), authorities.as_array().unwrap().len());
+    assert_eq!(rules.policy.unwrap().anchors().ids().count(), authorities.as_array().unwrap().len());
 }
 
 /// A key or a Secret that is not as it must be: a stable reason, and the path of the field (R-OPR-6).

@@ -58,7 +58,7 @@ vector() { # NAME IMAGE: everything that cosign stored beside the image
   local tag=${digest/:/-}
   for reference in $(crane ls --insecure "$repository"); do
     case $reference in
-      "$tag.sig") artifact "$repository" "$reference" ;;
+      "$tag.sig" | "$tag.att") artifact "$repository" "$reference" ;;
       "$tag")
         for referrer in $(crane manifest --insecure "$repository:$tag" | jq -r '.manifests[].digest'); do
           artifact "$repository" "$referrer" 2>/dev/null
@@ -81,7 +81,15 @@ image=$(image classic/twice) && sign p256 "$image" "$classic" && sign p256 "$ima
 image=$(image bundle/two) && sign p256 "$image" && sign other "$image" && vector bundle-two "$image"
 image=$(image bundle/twice) && sign p256 "$image" && sign p256 "$image" -a n=2 && vector bundle-twice "$image"
 image=$(image both) && sign p256 "$image" && sign other "$image" "$classic" && vector both "$image"
-image=$(image attested) && echo '{}' >predicate.json
-cosign attest --allow-http-registry --key p256.key --use-signing-config=false --tlog-upload=false -y \
-  --type https://example.com/review/v1 --predicate predicate.json "$image" 2>/dev/null
-vector attested "$image"
+attest() { # KEY TYPE PREDICATE IMAGE FLAGS…
+  echo "$3" >predicate.json
+  cosign attest --allow-http-registry --key "$1.key" --use-signing-config=false --tlog-upload=false -y \
+    --type "$2" --predicate predicate.json "${@:5}" "$4" 2>/dev/null
+}
+review=https://example.com/review/v1
+scan='{"scanner": {"uri": "trivy", "result": [{"id": "CVE-1", "severity": "LOW"}]},
+  "metadata": {"scanStartedOn": "2026-05-31T11:59:00Z", "scanFinishedOn": "2026-05-31T12:00:00Z"}}'
+image=$(image attested) && attest p256 "$review" '{}' "$image" && vector attested "$image"
+image=$(image attested/classic) && attest p256 "$review" '{"approved": true}' "$image" "$classic"
+attest other vuln "$scan" "$image" "$classic" && vector attested-classic "$image"
+image=$(image attested/bundle) && sign p256 "$image" && attest p256 vuln "$scan" "$image" && vector attested-bundle "$image"
