@@ -97,7 +97,7 @@ pub fn verify(
     let envelope = match media_type {
         JWS => jws::read(envelope)?,
         COSE => cose::read(envelope)?,
-        other => return Err(Refused::MediaType(crate::bundle::clip(other))),
+        other => return Err(Refused::MediaType(crate::bounds::clip(other))),
     };
     let chain = Chain::parse(&envelope.chain)?;
     let leaf = chain.leaf();
