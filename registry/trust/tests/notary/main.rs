@@ -3,4 +3,9 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "all of this crate is test code")]
 
+mod attributes;
+mod certificates;
 mod corpus;
+mod forge;
+mod identities;
+mod timestamps;

@@ -21,8 +21,7 @@ http: {addr: '$host'}
 CONFIG
 registry serve config.yaml >/dev/null 2>&1 &
 server=$!
-trap 'kill "$server" $clockwork; rm -rf "$work"' EXIT
-clockwork=
+trap 'kill "$server" ${clockwork:-}; rm -rf "$work"' EXIT
 until curl -sf "http://$host/v2/" >/dev/null; do kill -0 "$server"; done
 
 # Certificates.
@@ -38,18 +37,18 @@ key() { # NAME ALGORITHM…
 }
 ec() { key "$1" EC -pkeyopt "ec_paramgen_curve:P-$2"; }
 rsa() { key "$1" RSA -pkeyopt "rsa_keygen_bits:$2"; }
-root() { # NAME SUBJECT [FLAGS…]
+root() { # NAME SUBJECT
   openssl req -x509 -new -key "$1.key" -subj "$2" -days 36500 -out "$1.crt" -config <(echo "[req]
 distinguished_name=d
 x509_extensions=e
 [d]
 [e]
-$authority") "${@:3}"
+$authority")
   cp "$1.crt" "$1.chain"
 }
-issue() { # NAME ISSUER SUBJECT DAYS EXTENSIONS [FLAGS…]
+issue() { # NAME ISSUER SUBJECT DAYS EXTENSIONS
   openssl req -new -key "$1.key" -subj "$3" |
-    openssl x509 -req -CA "$2.crt" -CAkey "$2.key" -CAcreateserial -days "$4" -extfile <(echo "$5") "${@:6}" -out "$1.crt" 2>/dev/null
+    openssl x509 -req -CA "$2.crt" -CAkey "$2.key" -CAcreateserial -days "$4" -extfile <(echo "$5") -out "$1.crt" 2>/dev/null
   cat "$1.crt" "$2.chain" >"$1.chain"
 }
 acme=/C=US/ST=WA/O=acme
@@ -63,13 +62,6 @@ for bits in 2048 3072 4096; do
   rsa "ps$bits" "$bits" && issue "ps$bits" root-rsa "$acme/OU=Tools, Inc./CN=ps$bits" 36500 "$signer"
 done
 ec brief 256 && issue brief root-ec "$acme/CN=valid for a day" 1 "$signer"
-# Chains that the requirements forbid.
-rsa root-sha1 2048 && root root-sha1 "$acme/CN=SHA-1 root"
-ec sha1 256 && issue sha1 root-sha1 "$acme/CN=sha1" 36500 "$signer" -sha1
-rsa root-weak 1024 && root root-weak "$acme/CN=weak root"
-ec weak 256 && issue weak root-weak "$acme/CN=weak" 36500 "$signer"
-cp sha1.chain "$out/sha1-chain.pem"
-cp weak.chain "$out/weak-chain.pem"
 
 # Two timestamp authorities, on one port under two paths.
 rsa tsa-root 2048 && root tsa-root "/C=US/ST=WA/O=clock/CN=TSA root"
