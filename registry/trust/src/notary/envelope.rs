@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 
 use super::{Target, algorithm::Algorithm, refused::Refused};
-use crate::{bundle::clip, json};
+use crate::{bounds::clip, json};
 
 pub(super) const SCHEME: &str = "io.cncf.notary.signingScheme";
 pub(super) const SIGNING_TIME: &str = "io.cncf.notary.signingTime";

@@ -14,7 +14,7 @@ use super::{
     envelope::{Attributes, Envelope},
     refused::Refused,
 };
-use crate::{bundle::clip, json};
+use crate::{bounds::clip, json};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
