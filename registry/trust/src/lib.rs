@@ -3,7 +3,7 @@
 //! answer. Facts may be cached and stored; verdicts are recomputed, at the latest when their time is up.
 //!
 //! Signatures by keys are checked with `aws-lc-rs` directly: `sigstore-verify` wants a trust root and log entries, which
-//! they lack, and does not read cosign's classic formats.
+//! they lack, and does not read cosign's classic formats. It does certificates, logs and timestamps ([`sigstore`]).
 
 mod anchor;
 mod authority;
@@ -19,6 +19,7 @@ mod key;
 pub mod notary;
 mod policy;
 mod signed;
+pub mod sigstore;
 mod verdict;
 
 pub use anchor::{Anchor, AnchorId, Anchors};

@@ -1,0 +1,80 @@
+//! What a certificate says about itself: when it is valid, whom it names, what it is for. Whether anybody vouches for
+//! it is decided elsewhere.
+
+use jiff::Timestamp;
+use sigstore_verify::trust_root::TimeRange;
+use x509_parser::{
+    asn1_rs::{self, Oid, TaggedExplicit, Utf8String, oid},
+    certificate::X509Certificate,
+    extensions::GeneralName,
+    prelude::FromDer as _,
+};
+
+use super::refused::Refused;
+
+/// A name of a user without a mail address or URL (Fulcio's `OtherName`).
+const USER_NAME: Oid<'static> = oid!(1.3.6.1.4.1.57264.1.7);
+
+pub(super) fn read(der: &[u8]) -> Result<X509Certificate<'_>, Refused> {
+    match X509Certificate::from_der(der) {
+        Ok(([], certificate)) => Ok(certificate),
+        Ok(_) => Err(Refused::malformed("its certificate is followed by something else")),
+        Err(e) => Err(Refused::malformed(format_args!("its certificate: {e}"))),
+    }
+}
+
+/// From when to when a certificate is valid, both included.
+pub(super) fn validity(certificate: &X509Certificate<'_>) -> Result<TimeRange, Refused> {
+    let time = |seconds| {
+        Timestamp::from_second(seconds)
+            .map_err(|e| Refused::malformed(format_args!("its certificate's validity: {e}")))
+    };
+    let validity = certificate.validity();
+    Ok(TimeRange::new(time(validity.not_before.timestamp())?, Some(time(validity.not_after.timestamp())?)))
+}
+
+/// The one identity that a Fulcio certificate is for: its alternative name. The library takes the first of several
+/// and knows no user names; we take no certificate that could be read in two ways.
+pub(super) fn subject(der: &[u8]) -> Result<String, Refused> {
+    let certificate = read(der)?;
+    let malformed = |e| Refused::malformed(format_args!("its certificate's extensions: {e}"));
+    // An extension that is there twice is an error.
+    certificate.extensions_map().map_err(malformed)?;
+    let usage = certificate.key_usage().map_err(malformed)?;
+    if !usage.is_some_and(|usage| usage.value.digital_signature()) {
+        return Err(Refused::UntrustedCertificate(
+            "its key usage is not digitalSignature: use a certificate for signatures".to_owned(),
+        ));
+    }
+    let names = certificate.subject_alternative_name().map_err(malformed)?;
+    match names.map(|names| names.value.general_names.as_slice()).unwrap_or_default() {
+        [] => Err(Refused::NoIdentity("it has no subject alternative name".to_owned())),
+        [name] => plain(name),
+        several => Err(Refused::NoIdentity(format!(
+            "it has {} subject alternative names, and one is allowed",
+            several.len()
+        ))),
+    }
+}
+
+fn plain(name: &GeneralName<'_>) -> Result<String, Refused> {
+    match name {
+        GeneralName::RFC822Name(text) | GeneralName::URI(text) | GeneralName::DNSName(text) => visible(text),
+        GeneralName::OtherName(kind, value) if *kind == USER_NAME => {
+            let (_, name) = TaggedExplicit::<Utf8String<'_>, asn1_rs::Error, 0>::from_der(value)
+                .map_err(|e| Refused::malformed(format_args!("its certificate's user name: {e}")))?;
+            visible(name.into_inner().as_ref())
+        }
+        _ => Err(Refused::NoIdentity(
+            "its subject alternative name is no mail address, URL, host name or user name".to_owned(),
+        )),
+    }
+}
+
+/// Names are compared and shown, so they hold no line breaks and nothing else that cannot be seen.
+pub(super) fn visible(name: &str) -> Result<String, Refused> {
+    if name.is_empty() || name.chars().any(char::is_control) {
+        return Err(Refused::NoIdentity(format!("its name {name:?} is empty or holds control characters")));
+    }
+    Ok(name.to_owned())
+}
