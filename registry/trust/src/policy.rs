@@ -11,6 +11,7 @@ use crate::{
     authority::{Meaning, Quorum},
     bounds::clip,
     clock::Clock,
+    condition::Condition,
     facts::{Facts, Says},
     verdict::{Cure, Finding, Ground, Judgement, Verdict, What},
 };
@@ -51,6 +52,8 @@ pub enum Requirement {
         predicate_type: String,
         /// By whom.
         quorum: Quorum,
+        /// What must hold of it; one that does not forbids the image, whatever else is attested.
+        conditions: Vec<Condition>,
     },
     /// The object names it by digest.
     Digest,
@@ -215,7 +218,7 @@ impl Policy {
     ) -> Verdict {
         let (mut grounds, mut findings, mut cures) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
         for requirement in &self.requirements {
-            let (what, quorum) = match requirement {
+            let (what, quorum, conditions) = match requirement {
                 Requirement::Digest if image.digest.is_some() => {
                     grounds.insert(Ground::NamedByDigest);
                     continue;
@@ -225,15 +228,15 @@ impl Policy {
                     cures.insert(Cure::Pin);
                     continue;
                 }
-                Requirement::Signature(quorum) => (What::Signature, quorum),
-                Requirement::Attestation { predicate_type, quorum } => {
-                    (What::Attestation(predicate_type.clone()), quorum)
+                Requirement::Signature(quorum) => (What::Signature, quorum, [].as_slice()),
+                Requirement::Attestation { predicate_type, quorum, conditions } => {
+                    (What::Attestation(predicate_type.clone()), quorum, conditions.as_slice())
                 }
             };
             let Some(facts) = facts else {
                 return Verdict::could_not_check("NoEvidence", "no evidence was looked at", true);
             };
-            match quorum.judge(&what, facts, clock, |says| meaning(&what, says)) {
+            match quorum.judge(&what, facts, clock, |says| meaning(&what, conditions, says)) {
                 Ok(by) => grounds.extend(by),
                 Err(missing) => {
                     findings.extend(missing.findings);
@@ -285,12 +288,20 @@ impl Policy {
 }
 
 /// What a statement means to a requirement.
-fn meaning(what: &What, says: &Says) -> Meaning {
+fn meaning(what: &What, conditions: &[Condition], says: &Says) -> Meaning {
     match (what, says) {
         (What::Signature, Says::Signature) => Meaning::Wanted,
         (What::Attestation(_), Says::Signature) => Meaning::Unrelated,
-        (What::Attestation(wanted), Says::Attestation { predicate_type, .. }) if wanted == predicate_type => {
-            Meaning::Wanted
+        (What::Attestation(wanted), Says::Attestation { predicate_type, predicate })
+            if wanted == predicate_type =>
+        {
+            let failed = conditions.iter().find_map(|condition| {
+                let cause =
+                    condition.holds(predicate_type, predicate).map(|holds| (!holds).then(String::new));
+                let cause = cause.unwrap_or_else(|why| Some(format!(" ({why})")))?;
+                Some(Meaning::Forbids { condition: condition.as_str().to_owned(), cause })
+            });
+            failed.unwrap_or(Meaning::Wanted)
         }
         (_, Says::Attestation { predicate_type, .. }) => Meaning::Other(clip(predicate_type)),
     }

@@ -15,17 +15,9 @@ use berth_trust::{
 use proptest::prelude::*;
 use rstest::rstest;
 use support::{
-    authority, evidence, facts, file, image, judge, key, now, policy, requiring, rewrite, rewrite_payload,
-    signature,
+    authority, evidence, facts, file, findings, image, judge, key, now, policy, requiring, rewrite,
+    rewrite_payload, signature,
 };
-
-/// Everything that is found wrong.
-fn findings(verdict: &Verdict) -> BTreeSet<Finding> {
-    match verdict {
-        Verdict::Deny { findings, .. } => findings.clone(),
-        other => panic!("{other:?}"),
-    }
-}
 
 #[rstest]
 fn what_cosign_signs_is_admitted(

@@ -8,13 +8,15 @@
     reason = "test code; not every table needs all of it"
 )]
 
-use std::collections::BTreeMap;
+pub(crate) mod pen;
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use berth_registry_core::{Digest, ImageReference};
 use berth_trust::{
-    Artifact, Authority, Bounds, By, Evidence, Facts, Judgement, Policy, PublicKey, Quorum, Requirement,
-    Unmatched, Verdict,
+    Artifact, Authority, Bounds, By, Evidence, Facts, Finding, Judgement, Policy, PublicKey, Quorum,
+    Requirement, Unmatched, Verdict,
 };
 use jiff::Timestamp;
 use serde::Deserialize;
@@ -93,6 +95,14 @@ pub(crate) fn judge(policy: &Policy, evidence: &Evidence) -> Verdict {
     match Facts::establish(evidence, policy.anchors(), &Bounds::default()) {
         Ok(facts) => policy.verdict(&image(), &facts, now()).verdict,
         Err(error) => error.into(),
+    }
+}
+
+/// Everything that is found wrong.
+pub(crate) fn findings(verdict: &Verdict) -> BTreeSet<Finding> {
+    match verdict {
+        Verdict::Deny { findings, .. } => findings.clone(),
+        other => panic!("{other:?}"),
     }
 }
 
