@@ -52,6 +52,8 @@ struct File {
     path: PathBuf,
     files: Files,
     hash: String,
+    /// What the process started with.
+    started: ServerConfig,
 }
 
 /// Why a changed file does not apply.
@@ -72,8 +74,9 @@ impl Configuration {
         };
         let (files, contents) = Files::read(vec![path.clone()]).await?;
         let content = contents.concat();
-        let settings = Settings::new(overrides.clone(), parse(&path, &content)?)?;
-        let file = File { path, files, hash: fingerprint(&content) };
+        let started: ServerConfig = parse(&path, &content)?;
+        let settings = Settings::new(overrides.clone(), started.clone())?;
+        let file = File { path, files, hash: fingerprint(&content), started };
         Ok(Self { overrides, file: Some(file), settings })
     }
 
@@ -94,8 +97,9 @@ impl Configuration {
         loop {
             let content = file.files.changed().await.concat();
             let changed = async {
-                let settings = Settings::new(self.overrides.clone(), parse(&file.path, &content)?)?;
-                let restart = self.settings.needs_restart(&settings);
+                let config: ServerConfig = parse(&file.path, &content)?;
+                let restart = file.started.needs_restart(&config);
+                let settings = Settings::new(self.overrides.clone(), config)?;
                 let hash = if restart.is_empty() { fingerprint(&content) } else { file.hash.clone() };
                 let users = app.live.load().auth.users.clone();
                 let live = live(&settings, users, Some(hash)).await?;

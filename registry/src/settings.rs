@@ -247,27 +247,6 @@ impl Settings {
     }
 }
 
-impl Settings {
-    /// The keys of what differs and applies only to a new process.
-    pub fn needs_restart(&self, changed: &Self) -> Vec<&'static str> {
-        let differs = [
-            ("listen", self.listen != changed.listen),
-            ("store", self.store != changed.store),
-            ("storeCaFile", self.store_ca_file != changed.store_ca_file),
-            ("tls", self.tls != changed.tls),
-            ("htpasswd", self.htpasswd != changed.htpasswd),
-            ("events", self.events != changed.events),
-            (
-                "uploads",
-                (self.upload_memory, self.max_uploads) != (changed.upload_memory, changed.max_uploads),
-            ),
-            ("traces", self.traces != changed.traces),
-            ("drainDelay", self.drain_delay != changed.drain_delay),
-        ];
-        differs.into_iter().filter_map(|(key, differs)| differs.then_some(key)).collect()
-    }
-}
-
 fn redirects(
     config: Option<config::Redirects>,
     undelete_window: Age,

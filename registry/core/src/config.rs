@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use crate::{age::Age, pattern::Pattern, size::Size};
 
@@ -85,9 +86,25 @@ impl ServerConfig {
             upload_lease: None,
             immutable_tags: Vec::new(),
             sparse_manifests: false,
+            redirects: None,
             slow_requests: None,
             ..self
         }
+    }
+
+    /// The keys of what differs and applies only to a new process.
+    #[must_use]
+    pub fn needs_restart(&self, changed: &Self) -> Vec<String> {
+        let [old, new] = [self, changed].map(|config| match serde_json::to_value(config.clone().fixed()) {
+            Ok(Value::Object(keys)) => keys,
+            // Only a path that is no text cannot be written, and none such can have been read.
+            _ => Map::new(),
+        });
+        let mut keys: Vec<_> =
+            old.keys().chain(new.keys()).filter(|key| old.get(*key) != new.get(*key)).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        keys.into_iter().cloned().collect()
     }
 }
 
@@ -293,4 +310,97 @@ pub struct Selection {
     /// Any of these; empty means all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<Pattern>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every key of the file.
+    fn whole() -> ServerConfig {
+        let path = || Some(PathBuf::from("/a"));
+        ServerConfig {
+            listen: Some("0.0.0.0:1".to_owned()),
+            store: Some("memory:".to_owned()),
+            store_ca_file: path(),
+            tls: Some(TlsFiles { cert: "/a".into(), key: "/b".into() }),
+            plain_http: true,
+            htpasswd: path(),
+            anonymous: Some(Anonymous::Read),
+            service_accounts: Some(ServiceAccounts { audience: "a".to_owned(), allow: Vec::new() }),
+            lifecycle: vec![LifecycleRule {
+                priority: 1,
+                description: None,
+                repositories: Vec::new(),
+                tag_patterns: Vec::new(),
+                tag_status: None,
+                keep_last: Some(1),
+                older_than: None,
+            }],
+            undelete_window: Some(Age::from_secs(1)),
+            upload_lease: Some(Age::from_secs(1)),
+            uploads: Some(Uploads { memory: None, at_once: Some(1) }),
+            events: Some(EventSink {
+                url: "https://a".to_owned(),
+                ca_file: "/a".into(),
+                token_file: "/b".into(),
+                source: "a/b".to_owned(),
+            }),
+            immutable_tags: "v*".parse().into_iter().collect(),
+            sparse_manifests: true,
+            redirects: Some(Redirects { mode: RedirectMode::On, networks: Vec::new(), lifetime: None }),
+            slow_requests: Some(Age::from_secs(1)),
+            traces: Some(TraceSink {
+                endpoint: "http://a".to_owned(),
+                sampling_rate_per_million: None,
+                headers_file: None,
+                ca_file: None,
+            }),
+            drain_delay: Some(Age::from_secs(1)),
+        }
+    }
+
+    /// R-OPR-1, R-OPS-2: the operator replaces servers for no other keys than those which a server cannot follow.
+    #[test]
+    fn every_key_is_followed_or_needs_a_restart() {
+        let whole = serde_json::to_value(whole()).unwrap();
+        let needs_restart: Vec<&String> = whole
+            .as_object()
+            .unwrap()
+            .iter()
+            .filter_map(|(key, value)| {
+                let only: Map<_, _> = [(key.clone(), value.clone())].into_iter().collect();
+                let only: ServerConfig = serde_json::from_value(only.into()).unwrap();
+                let keys = ServerConfig::default().needs_restart(&only);
+                assert!(keys.is_empty() || keys == [key.as_str()], "{key}: {keys:?}");
+                assert_eq!(keys, only.needs_restart(&ServerConfig::default()), "{key}");
+                assert_eq!(keys.is_empty(), only.fixed() == ServerConfig::default(), "{key}");
+                (!keys.is_empty()).then_some(key)
+            })
+            .collect();
+        let fixed = [
+            "drainDelay",
+            "events",
+            "htpasswd",
+            "listen",
+            "plainHttp",
+            "store",
+            "storeCaFile",
+            "tls",
+            "traces",
+            "uploads",
+        ];
+        assert_eq!(needs_restart, fixed);
+    }
+
+    #[test]
+    fn what_differs_is_named_by_its_key() {
+        let tls = |key: &str| ServerConfig {
+            tls: Some(TlsFiles { cert: "/a".into(), key: key.into() }),
+            drain_delay: Some(Age::from_secs(1)),
+            ..whole()
+        };
+        assert_eq!(tls("/b").needs_restart(&tls("/c")), ["tls"]);
+        assert!(tls("/b").needs_restart(&tls("/b")).is_empty());
+    }
 }
