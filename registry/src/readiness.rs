@@ -1,5 +1,6 @@
 //! Whether this process can serve, and if not, why (`GET /readyz`, the Registry's condition `Ready`). The store may be
-//! missing when the process starts: it is opened again and again until it is there.
+//! missing when the process starts: it is opened again and again until it is there. One that refuses writes still serves
+//! pulls, on all replicas alike: that is said, and is no reason to send clients away.
 
 use std::{
     sync::{
@@ -15,7 +16,7 @@ use tokio::sync::Mutex;
 
 use crate::{
     engine::{Engine, EngineError, EngineOptions},
-    metrics::Metrics,
+    metrics::{Metrics, StoreCalls},
     store::{self, ObservedStore, StoreError, StoreOptions},
 };
 
@@ -24,8 +25,19 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// Anyone may ask for readiness; the store is asked no more often than this.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
+/// The kubelet gives both together no longer.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Why requests cannot be served.
+/// What a process that is ready can do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ready {
+    /// Everything.
+    Whole,
+    /// Pulls: the store takes no writes, for this reason.
+    ReadOnly(NotReady),
+}
+
+/// Why requests, or some of them, cannot be served.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct NotReady {
     /// A stable word: `Starting`, `Draining`, or the reason of the store's error.
@@ -40,11 +52,25 @@ impl From<&EngineError> for NotReady {
     }
 }
 
+impl From<&StoreError> for NotReady {
+    fn from(error: &StoreError) -> Self {
+        let message = format!("pulls are served, but the store refuses writes: {error}");
+        Self { reason: error.reason(), message }
+    }
+}
+
+/// A store that was opened.
+#[derive(Clone)]
+struct Opened {
+    engine: Engine,
+    calls: StoreCalls,
+}
+
 /// Shared by the opener, the probes and every request.
 pub struct Readiness {
-    store: RwLock<Result<Engine, NotReady>>,
+    store: RwLock<Result<Opened, NotReady>>,
     draining: AtomicBool,
-    last_check: Mutex<Option<(Instant, Result<(), NotReady>)>>,
+    last_check: Mutex<Option<(Instant, Result<Ready, NotReady>)>>,
     options: ArcSwap<EngineOptions>,
     metrics: Arc<Metrics>,
 }
@@ -67,12 +93,12 @@ impl Readiness {
         let mut pause = FIRST_PAUSE;
         loop {
             match self.open_once(url, store).await {
-                Ok(engine) => {
+                Ok(opened) => {
                     tracing::info!("store is ready");
                     self.metrics.store_ready(true);
-                    self.set(Ok(engine.clone()));
+                    self.set(Ok(opened.clone()));
                     // They may have changed while it opened.
-                    engine.configure(self.options.load_full());
+                    opened.engine.configure(self.options.load_full());
                     return;
                 }
                 Err(error) => {
@@ -88,15 +114,16 @@ impl Readiness {
         }
     }
 
-    async fn open_once(&self, url: &str, options: &StoreOptions) -> Result<Engine, EngineError> {
+    async fn open_once(&self, url: &str, options: &StoreOptions) -> Result<Opened, EngineError> {
         let calls = self.metrics.store_calls(store::backend(url));
         let (url, options) = (url.to_owned(), options.clone());
         // Opening a directory or reading certificates touches the disk.
         let store = tokio::task::spawn_blocking(move || store::from_url(&url, &options))
             .await
             .map_err(|error| StoreError::Other(error.to_string()))??;
-        let store = Arc::new(ObservedStore::new(store, calls));
-        Engine::open(store, EngineOptions::clone(&self.options.load())).await
+        let store = Arc::new(ObservedStore::new(store, calls.clone()));
+        let engine = Engine::open(store, EngineOptions::clone(&self.options.load())).await?;
+        Ok(Opened { engine, calls })
     }
 
     /// Changes the options of the engine, also of one that is still to be opened.
@@ -108,29 +135,39 @@ impl Readiness {
         }
     }
 
-    fn set(&self, state: Result<Engine, NotReady>) {
+    fn set(&self, state: Result<Opened, NotReady>) {
         *self.store.write().unwrap_or_else(PoisonError::into_inner) = state;
     }
 
     /// The engine, once the store has been opened.
     pub fn engine(&self) -> Result<Engine, NotReady> {
-        self.store.read().unwrap_or_else(PoisonError::into_inner).clone()
+        let store = self.store.read().unwrap_or_else(PoisonError::into_inner);
+        store.as_ref().map(|opened| opened.engine.clone()).map_err(NotReady::clone)
     }
 
-    /// Asks the store whether it can be used now.
-    pub async fn check(&self) -> Result<(), NotReady> {
+    /// Asks the store whether it can be used now. Whether it takes writes is known from those that clients make; only when
+    /// it refused one, another one is tried.
+    pub async fn check(&self) -> Result<Ready, NotReady> {
         if self.is_draining() {
             return Err(NotReady { reason: "Draining", message: "the process is about to end".to_owned() });
         }
-        let engine = self.engine()?;
+        let Opened { engine, calls } = self.store.read().unwrap_or_else(PoisonError::into_inner).clone()?;
         let mut last = self.last_check.lock().await;
         if let Some((at, result)) = last.as_ref()
             && at.elapsed() < CHECK_INTERVAL
         {
             return result.clone();
         }
-        let result = match tokio::time::timeout(CHECK_TIMEOUT, engine.check()).await {
-            Ok(result) => result.map_err(|error| NotReady::from(&error)),
+        let write = async {
+            if calls.refused().is_some() {
+                // How it ended is among the outcomes of writes.
+                let _ = tokio::time::timeout(WRITE_TIMEOUT, engine.try_write()).await;
+            }
+        };
+        let (checked, ()) = tokio::join!(tokio::time::timeout(CHECK_TIMEOUT, engine.check()), write);
+        let result = match checked {
+            Ok(Ok(())) => Ok(calls.refused().map_or(Ready::Whole, |error| Ready::ReadOnly((&*error).into()))),
+            Ok(Err(error)) => Err(NotReady::from(&error)),
             Err(_) => Err(NotReady {
                 reason: "StoreUnreachable",
                 message: format!("the store has not answered within {} seconds", CHECK_TIMEOUT.as_secs()),

@@ -16,7 +16,7 @@ pub const CATALOG: &str = "c/";
 /// The key with which the replicas sign upload ids.
 pub const UPLOAD_SECRET: &str = "k/uploads";
 
-/// Written only to see what time the store's clock says.
+/// Written only to see what time the store's clock says, or whether the store takes writes.
 pub const CLOCK: &str = "k/clock";
 
 /// How far the scrub has come.

@@ -295,6 +295,12 @@ impl Engine {
         }
     }
 
+    /// Writes something that means nothing, to see whether the store takes it.
+    pub async fn try_write(&self) -> Result<(), EngineError> {
+        self.store().put(key::CLOCK, Bytes::new(), PutMode::Overwrite).await?;
+        Ok(())
+    }
+
     /// Changes the options for what begins from now on. `link_cache` and `upload_memory` stay as they are.
     pub fn configure(&self, options: Arc<EngineOptions>) {
         self.inner.options.store(options);
@@ -313,7 +319,7 @@ impl Engine {
 
     /// What time it is by the store's clock, which also says when something was written.
     async fn store_time(&self) -> Result<Timestamp, EngineError> {
-        self.store().put(key::CLOCK, Bytes::new(), PutMode::Overwrite).await?;
+        self.try_write().await?;
         Ok(self.store().head(key::CLOCK).await?.modified)
     }
 

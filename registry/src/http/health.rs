@@ -7,7 +7,7 @@ use axum::{
 use http::{HeaderName, HeaderValue, Method, StatusCode, header::CONTENT_TYPE};
 
 use super::{App, error::ApiError, route::Route, usage, value};
-use crate::configuration::Live;
+use crate::{configuration::Live, readiness::Ready};
 
 const PROMETHEUS: HeaderValue =
     HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
@@ -35,7 +35,8 @@ pub(super) async fn answer(
         }
         Route::Ready => {
             let mut response = match app.readiness.check().await {
-                Ok(()) => "ready\n".into_response(),
+                Ok(Ready::Whole) => "ready\n".into_response(),
+                Ok(Ready::ReadOnly(why)) => Json(why).into_response(),
                 Err(not_ready) => (StatusCode::SERVICE_UNAVAILABLE, Json(not_ready)).into_response(),
             };
             if let Some(hash) = &live.hash {

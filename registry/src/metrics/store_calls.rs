@@ -1,10 +1,12 @@
-//! The calls of the store by operation: how many, how they ended, how long they took.
+//! The calls of the store by operation: how many, how they ended, how long they took. The outcome of the last write says
+//! whether the store takes any.
 
 use std::{fmt, sync::Arc, time::Duration};
 
+use arc_swap::ArcSwapOption;
 use prometheus_client::{
     encoding::EncodeLabelSet,
-    metrics::{counter::Counter, family::Family, histogram::Histogram},
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
 };
 
 use super::Documented;
@@ -56,6 +58,7 @@ pub(super) struct StoreSeries {
     requests: Family<RequestLabels, Counter>,
     durations: Family<DurationLabels, Histogram>,
     recalled: Counter,
+    writable: Gauge,
 }
 
 impl Default for StoreSeries {
@@ -68,6 +71,7 @@ impl Default for StoreSeries {
                 ])
             }),
             recalled: Counter::default(),
+            writable: Gauge::default(),
         }
     }
 }
@@ -89,6 +93,11 @@ impl StoreSeries {
             "Objects that the store knew without a call",
             self.recalled.clone(),
         );
+        registry.register(
+            "store_writable",
+            "0 if the store refused the last write, else 1; while it does, readiness tries one",
+            self.writable.clone(),
+        );
     }
 
     pub(super) fn of(&self, backend: &'static str) -> StoreCalls {
@@ -96,8 +105,15 @@ impl StoreSeries {
             ok: self.requests.get_or_create_owned(&RequestLabels { backend, operation, result: "ok" }),
             duration: self.durations.get_or_create_owned(&DurationLabels { backend, operation }),
         });
-        let (requests, recalled) = (self.requests.clone(), self.recalled.clone());
-        StoreCalls(Arc::new(Calls { backend, operations, requests, recalled }))
+        self.writable.set(1);
+        StoreCalls(Arc::new(Calls {
+            backend,
+            operations,
+            requests: self.requests.clone(),
+            recalled: self.recalled.clone(),
+            writable: self.writable.clone(),
+            refused: ArcSwapOption::empty(),
+        }))
     }
 }
 
@@ -110,6 +126,9 @@ struct Calls {
     operations: [Operation; OPERATIONS.len()],
     requests: Family<RequestLabels, Counter>,
     recalled: Counter,
+    writable: Gauge,
+    /// How the last write failed, if it did.
+    refused: ArcSwapOption<StoreError>,
 }
 
 struct Operation {
@@ -128,6 +147,9 @@ impl StoreCalls {
     pub fn ended(&self, operation: StoreOperation, took: Duration, error: Option<&StoreError>) {
         let series = &self.0.operations[operation as usize];
         series.duration.observe(took.as_secs_f64());
+        if matches!(operation, StoreOperation::Put | StoreOperation::Multipart | StoreOperation::Part) {
+            self.wrote(error);
+        }
         match error {
             None => series.ok.inc(),
             Some(error) => {
@@ -135,6 +157,29 @@ impl StoreCalls {
                 self.0.requests.get_or_create(&RequestLabels { backend, operation, result }).inc()
             }
         };
+    }
+
+    fn wrote(&self, error: Option<&StoreError>) {
+        let (refused, writable) = (&self.0.refused, &self.0.writable);
+        match error {
+            Some(error) if !error.is_answer() => {
+                if refused.swap(Some(Arc::new(error.clone()))).is_none() {
+                    tracing::error!(reason = error.reason(), %error, "the store takes no writes; pulls go on");
+                    writable.set(0);
+                }
+            }
+            _ if refused.load().is_some() => {
+                tracing::info!("the store takes writes again");
+                refused.store(None);
+                writable.set(1);
+            }
+            _ => {}
+        }
+    }
+
+    /// Why the store refused the last write, if it did.
+    pub fn refused(&self) -> Option<Arc<StoreError>> {
+        self.0.refused.load_full()
     }
 
     /// The store knew an object.

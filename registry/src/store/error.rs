@@ -54,6 +54,14 @@ impl StoreError {
         }
     }
 
+    /// Whether it says something of the object or its name, and not of the store.
+    pub(crate) fn is_answer(&self) -> bool {
+        matches!(
+            self,
+            Self::NotFound(_) | Self::Precondition(_) | Self::NotModified(_) | Self::NameTooLong(_)
+        )
+    }
+
     /// Whether a write may have happened although it was answered with this error.
     pub(crate) fn is_ambiguous(&self) -> bool {
         matches!(self, Self::Precondition(_) | Self::Unreachable(_) | Self::Other(_))

@@ -5,6 +5,7 @@ use tempfile::TempDir;
 
 use crate::Test;
 use crate::support::content::Manifest;
+use crate::support::faulty::Faulty;
 use crate::support::http::{Target, ensure};
 use crate::support::process::{eventually, free_port};
 use crate::support::s3::S3;
@@ -127,6 +128,50 @@ async fn a_store_that_comes_and_goes() -> Test {
     let Some(_s3) = S3::start_at(port, data.path()).await else { return Ok(()) };
     ready(&target).await;
     repo.has_manifest(&image, "v1").await
+}
+
+/// R-OPS-2: a store that refuses writes is noticed by the first one that a client makes. Pulls go on, so the server stays
+/// ready and says what is wrong; it finds out by itself when that is over, and writes nothing while all is well.
+#[tokio::test]
+async fn a_store_that_refuses_writes() -> Test {
+    let Some(s3) = S3::start().await else { return Ok(()) };
+    let proxy = Faulty::before(s3.port).await;
+    let server = S3::options_at(proxy.port, "images", "writes/").start().await;
+    let target = server.target();
+    let says = |word: &'static str| {
+        let target = target.clone();
+        async move {
+            let reply = target.get("/readyz").await.ok().filter(|reply| reply.status == 200);
+            reply.is_some_and(|reply| String::from_utf8_lossy(&reply.body).contains(word))
+        }
+    };
+    let writable = |value: &'static str| {
+        let target = target.clone();
+        async move {
+            let text =
+                target.get("/metrics").await.map(|reply| String::from_utf8_lossy(&reply.body).into_owned());
+            text.is_ok_and(|text| text.lines().any(|line| line == format!("berth_store_writable {value}")))
+        }
+    };
+    let (repo, image) = (target.fresh(), Manifest::image());
+    repo.push(&image, "v1").await?;
+    ensure!(says("ready").await && writable("1").await, "a store that takes writes");
+
+    proxy.read_only(true);
+    repo.put_manifest(&image, "v2").send().await?.status(&[503])?;
+    eventually("readiness says why", || says("CredentialsRefused")).await;
+    ensure!(writable("0").await, "the metric does not say so");
+    repo.has_manifest(&image, "v1").await?;
+
+    proxy.read_only(false);
+    eventually("readiness finds out", || says("ready\n")).await;
+    ensure!(writable("1").await, "the metric does not say so");
+    let writes = proxy.writes();
+    for _ in 0..5 {
+        ensure!(says("ready\n").await, "not ready any more");
+    }
+    ensure!(proxy.writes() == writes, "an idle server writes");
+    repo.push(&image, "v2").await.map(|_| ())
 }
 
 /// R-OPS-1, R-OPS-2: what a request cost is in its slow line and in the metrics.

@@ -9,7 +9,7 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{Request, Response};
+use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use reqwest::Client;
 use tokio::net::TcpListener;
@@ -38,8 +38,10 @@ pub(crate) type Victim = u32;
 #[derive(Default)]
 struct Plan {
     calls: usize,
+    writes: usize,
     fault: Option<(usize, Fault, Victim)>,
     struck: bool,
+    read_only: bool,
 }
 
 /// A running proxy.
@@ -82,7 +84,17 @@ impl Faulty {
 
     /// From now on counts anew, and the n-th call (from 0) meets the fault.
     pub(crate) fn strike(&self, n: usize, fault: Fault, victim: Victim) {
-        *lock(&self.plan) = Plan { calls: 0, fault: Some((n, fault, victim)), struck: false };
+        *lock(&self.plan) = Plan { fault: Some((n, fault, victim)), ..Plan::default() };
+    }
+
+    /// From now on refuses what would change the store, or does not any more.
+    pub(crate) fn read_only(&self, read_only: bool) {
+        lock(&self.plan).read_only = read_only;
+    }
+
+    /// How many calls wanted to change the store.
+    pub(crate) fn writes(&self) -> usize {
+        lock(&self.plan).writes
     }
 
     /// Whether the fault has happened.
@@ -101,6 +113,12 @@ async fn call(
         let mut plan = lock(&plan);
         let n = plan.calls;
         plan.calls += 1;
+        if matches!(*request.method(), Method::PUT | Method::POST | Method::DELETE) {
+            plan.writes += 1;
+            if plan.read_only {
+                return Ok(denied());
+            }
+        }
         let fault = plan.fault.filter(|(at, ..)| *at == n);
         plan.struck |= fault.is_some();
         fault
@@ -124,6 +142,13 @@ async fn call(
         Some((_, Fault::Lose, _)) => Err(broken()),
         _ => Ok(answer),
     }
+}
+
+fn denied() -> Response<Full<Bytes>> {
+    let mut response =
+        Response::new(Full::from("<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"));
+    *response.status_mut() = StatusCode::FORBIDDEN;
+    response
 }
 
 fn kill(victim: Victim) {
