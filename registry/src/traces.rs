@@ -49,10 +49,10 @@ pub struct Traces {
 /// One request that is traced. What it has told is sent when it and all its work are over.
 pub struct Trace {
     traces: Arc<Traces>,
-    trace_id: [u8; 16],
+    id: [u8; 16],
     parent: Option<Parent>,
-    /// Of the request's span; each further one has the next id.
-    span_id: u64,
+    /// Id of the request's span; each further one has the next id.
+    first: u64,
     began: SystemTime,
     spans: Mutex<Vec<Span>>,
 }
@@ -115,10 +115,10 @@ impl Traces {
         }
         Some(Box::new(Trace {
             traces: self.clone(),
-            trace_id,
+            id: trace_id,
             parent,
             // Zero means none.
-            span_id: u64::from_be_bytes(span_id).max(1),
+            first: u64::from_be_bytes(span_id).max(1),
             began: SystemTime::now(),
             spans: Mutex::default(),
         }))
@@ -174,13 +174,13 @@ impl Trace {
         took: Duration,
         attributes: Attributes,
     ) -> Span {
-        let id = |number: u64| self.span_id.wrapping_add(number).to_be_bytes().to_vec();
+        let id = |number: u64| self.first.wrapping_add(number).to_be_bytes().to_vec();
         let remote = self.parent.as_ref().filter(|_| number == 0);
         let above = if number == 0 { remote.map(|parent| parent.span_id.to_vec()) } else { Some(id(0)) };
         let is_remote = if remote.is_some() { SpanFlags::ContextIsRemoteMask as u32 } else { 0 };
         let start = nanoseconds(began.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default());
         Span {
-            trace_id: self.trace_id.to_vec(),
+            trace_id: self.id.to_vec(),
             span_id: id(number),
             trace_state: self.parent.as_ref().map_or_else(String::new, |parent| parent.state.clone()),
             parent_span_id: above.unwrap_or_default(),

@@ -150,7 +150,7 @@ impl Engine {
         for round in 0..MAX_STEPS {
             let actions = match machine.next(std::mem::take(&mut observed)) {
                 Step::Done(outcome) => return Ok(Some(outcome)),
-                Step::Do(actions) if actions == [Action::FindReference] => return Ok(None),
+                Step::FindReference => return Ok(None),
                 Step::Do(actions) => actions,
             };
             if round > 20 {
@@ -183,10 +183,6 @@ impl Engine {
                 let (key, kind) = place.key(slot)?;
                 let found = self.read_optional(&key).await?;
                 return Ok((observe(&key, kind, found)?, None));
-            }
-            Action::FindReference => {
-                let manifest = self.find_reference(place.repository()?, place.digest).await?;
-                return Ok((Observed::Referenced(manifest), None));
             }
             Action::FindLink => return Ok((Observed::Linked(self.is_linked(place.digest).await?), None)),
             Action::Discard(data, due) => {

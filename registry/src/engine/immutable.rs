@@ -50,7 +50,11 @@ impl Engine {
         Err(EngineError::TagImmutable { tag: tag.clone(), digest: there.digest })
     }
 
-    async fn has_manifest(&self, repository: &RepositoryName, digest: &Digest) -> Result<bool, EngineError> {
+    pub(super) async fn has_manifest(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<bool, EngineError> {
         let (_, record, _) = self.manifest_at(&key::manifest(repository, digest)).await?;
         Ok(record.is_some_and(|record| record.state.is_visible()))
     }

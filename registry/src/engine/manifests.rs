@@ -14,6 +14,7 @@ use super::{
     Condition, Engine, EngineError, ManifestStat, PutManifest, PutOptions, StoredManifest,
     drive::{Place, damaged},
     gather::{gather, work},
+    tags::SeenTag,
 };
 
 impl Engine {
@@ -155,6 +156,8 @@ impl Engine {
         repository: &RepositoryName,
         digest: &Digest,
     ) -> Result<(), EngineError> {
+        // Which tags go is seen before it dies: what is tagged with it later, because it is pushed again, stays.
+        let tags = self.tags_of(repository, digest).await?;
         let machine = DeleteManifest::new(Timestamp::now());
         let record = match self.drive(machine, &Place::new(repository, digest)).await? {
             Deleted::Yes(record) => record,
@@ -173,18 +176,36 @@ impl Engine {
                 }
                 Ok(())
             },
-            self.drop_tags_of(repository, digest),
+            gather(tags.iter().map(|seen| work(self.drop_tag(seen))).collect()),
         )
         .await?;
         Ok(())
     }
 
-    /// Removes the tags that point to a dead manifest. The hints stay: they decide nothing, the collector sweeps them.
-    async fn drop_tags_of(&self, repository: &RepositoryName, digest: &Digest) -> Result<(), EngineError> {
+    /// The tags that point to a manifest. Their hints stay when they go: they decide nothing, the collector sweeps them.
+    async fn tags_of(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<Vec<SeenTag>, EngineError> {
         let prefix = key::hints(repository, digest);
         let hints = self.list_all(&prefix).await?;
         let tags = hints.iter().filter_map(|hint| hint.key.strip_prefix(&prefix));
-        gather(tags.map(|tag| work(self.drop_tag_if(repository, tag, digest))).collect()).await?;
+        let seen = gather(tags.map(|tag| work(self.see_tag(repository, tag, digest))).collect()).await?;
+        Ok(seen.into_iter().flatten().collect())
+    }
+
+    /// Removes the tags that point to a dead manifest: a push and its deletion met, and the tag came last.
+    pub(super) async fn sweep_tags(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<(), EngineError> {
+        let tags = self.tags_of(repository, digest).await?;
+        // The manifest is looked at after the tags: who makes it live again later writes his tag again, too.
+        if !tags.is_empty() && !self.has_manifest(repository, digest).await? {
+            gather(tags.iter().map(|seen| work(self.drop_tag(seen))).collect()).await?;
+        }
         Ok(())
     }
 }

@@ -19,12 +19,18 @@ use super::{
     blobs::PAGE,
     drive::{Swap, damaged},
 };
-use crate::store::{PutMode, StoreError};
+use crate::store::{Etag, PutMode, StoreError};
 
 /// Repositories that a process remembers to be in the catalog.
 const REMEMBERED: usize = 100_000;
 /// How long it does. A scrub removes the entries of empty repositories, and only such as were written longer ago.
 pub(super) const CATALOG_MEMORY: Duration = Duration::from_hours(12);
+
+/// A tag in the version that was seen.
+pub(super) struct SeenTag {
+    key: String,
+    version: Etag,
+}
 
 impl Engine {
     /// Tags of a repository after `last`, in the order of their bytes.
@@ -195,23 +201,23 @@ impl Engine {
         Ok(())
     }
 
-    /// Removes a tag if it points to this manifest.
-    pub(super) async fn drop_tag_if(
+    /// A tag, if it points to this manifest.
+    pub(super) async fn see_tag(
         &self,
         repository: &RepositoryName,
         tag: &str,
         manifest: &Digest,
-    ) -> Result<(), EngineError> {
+    ) -> Result<Option<SeenTag>, EngineError> {
         let key = key::tag(repository, tag);
-        match self.read_record::<TagRecord>(&key).await? {
-            Some((there, etag)) if there.digest == *manifest => {
-                match self.store().delete_version(&key, &etag).await {
-                    // Moved meanwhile: it does not point to this manifest any more.
-                    Ok(()) | Err(StoreError::Precondition(_)) => Ok(()),
-                    Err(error) => Err(error.into()),
-                }
-            }
-            _ => Ok(()),
+        let found = self.read_record::<TagRecord>(&key).await?;
+        Ok(found.filter(|(there, _)| there.digest == *manifest).map(|(_, version)| SeenTag { key, version }))
+    }
+
+    /// Removes a tag as it was seen. Written since, it is another one, though it may say the same.
+    pub(super) async fn drop_tag(&self, tag: &SeenTag) -> Result<(), EngineError> {
+        match self.store().delete_version(&tag.key, &tag.version).await {
+            Ok(()) | Err(StoreError::Precondition(_)) => Ok(()),
+            Err(error) => Err(error.into()),
         }
     }
 

@@ -161,19 +161,20 @@ impl StoreCalls {
 
     fn wrote(&self, error: Option<&StoreError>) {
         let (refused, writable) = (&self.0.refused, &self.0.writable);
-        match error {
-            Some(error) if !error.is_answer() => {
-                if refused.swap(Some(Arc::new(error.clone()))).is_none() {
+        match error.filter(|error| !error.is_answer()) {
+            Some(error) => {
+                let before = refused.swap(Some(Arc::new(error.clone())));
+                if before.is_none() {
                     tracing::error!(reason = error.reason(), %error, "the store takes no writes; pulls go on");
                     writable.set(0);
                 }
             }
-            _ if refused.load().is_some() => {
+            None if refused.load().is_some() => {
                 tracing::info!("the store takes writes again");
                 refused.store(None);
                 writable.set(1);
             }
-            _ => {}
+            None => {}
         }
     }
 

@@ -8,6 +8,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::routing::post;
 use axum::{Router, response::IntoResponse};
+use berth_registry_core::digest::hex;
 use opentelemetry_proto::tonic::collector::trace::v1::{
     ExportTraceServiceRequest, ExportTraceServiceResponse,
 };
@@ -78,10 +79,6 @@ fn attribute(span: &Span, key: &str) -> Option<String> {
         Value::IntValue(number) => Some(number.to_string()),
         other => panic!("{key} is {other:?}"),
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// A server that says of `traces` what is given, and the folder of its files.

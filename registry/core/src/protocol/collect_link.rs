@@ -56,7 +56,7 @@ impl CollectLink {
 
     fn search(&mut self, link: Link, version: Version) -> Step<Collected> {
         self.at = At::Searching(link, version);
-        Step::Do(vec![Action::FindReference])
+        Step::FindReference
     }
 
     fn kill(&mut self, link: Link, version: Version) -> Step<Collected> {

@@ -69,8 +69,6 @@ pub enum Action {
     Create(Slot, Body),
     /// Write a record over this version of it: [`Observed::Written`] or [`Observed::Lost`].
     Replace(Slot, Version, Body),
-    /// Look for a manifest of the repository that holds on to the blob: [`Observed::Referenced`].
-    FindReference,
     /// Look for a link of any repository that holds on to the blob: [`Observed::Linked`]. Not atomic: it may list the
     /// links and then read one after the other.
     FindLink,
@@ -107,6 +105,9 @@ pub enum Observed {
 pub enum Step<T> {
     /// These operations, in any order or at once; then call [`Protocol::next`] with what they showed, in this order.
     Do(Vec<Action>),
+    /// Look for a manifest of the repository that holds on to the blob: [`Observed::Referenced`]. A step of its own, so
+    /// that one look can answer many machines.
+    FindReference,
     /// Nothing: this is the outcome.
     Done(T),
 }
@@ -115,6 +116,7 @@ impl<T> Step<T> {
     fn map<U>(self, outcome: impl FnOnce(T) -> U) -> Step<U> {
         match self {
             Self::Do(actions) => Step::Do(actions),
+            Self::FindReference => Step::FindReference,
             Self::Done(done) => Step::Done(outcome(done)),
         }
     }

@@ -51,6 +51,8 @@ pub(crate) enum Task {
     ForgetManifest(Repo, Image),
     /// Takes a pending manifest away, without regard for its age.
     Sweep(Repo, Image),
+    /// Takes the tag away, if it leads to this manifest and that is not there.
+    SweepTag(Repo, Image),
 }
 
 /// Where an actor stands in its task.
@@ -64,10 +66,12 @@ pub(crate) enum Stage {
     /// Manifests: write the hint, then (later) the tag.
     Hint,
     Tag,
-    /// Deleters of manifests: look for hints, read the tag, remove this version of it.
+    /// Deleters of manifests: look for hints, read the tag, then (later) remove this version of it.
     ListHints,
     ReadTag,
     DropTag(Version),
+    /// Sweepers of tags: look whether the manifest is there.
+    Judge,
     /// Purge: choose a record of trash; drop it.
     PickTrash,
     DropTrash,
@@ -113,6 +117,8 @@ pub(crate) struct Actor {
     pub(crate) unsure: Option<(usize, Version)>,
     /// The record of trash that is handled.
     trash: Option<Trash>,
+    /// The tag, as it was seen.
+    tag: Option<Version>,
     /// What a broken actor keeps back, see [`Fault`].
     pub(crate) kept: Option<Action>,
     pub(crate) listed: Option<Vec<Key>>,
@@ -141,7 +147,8 @@ impl Actor {
             | Task::PutTagged(repo, image)
             | Task::Delete(repo, image)
             | Task::ForgetManifest(repo, image)
-            | Task::Sweep(repo, image) => (repo, 0, image),
+            | Task::Sweep(repo, image)
+            | Task::SweepTag(repo, image) => (repo, 0, image),
             Task::CollectLink(repo, blob) | Task::CollectLinkEagerly(repo, blob) => (repo, blob, Image::App),
             Task::CollectBlob(blob, _) => ('A', blob, Image::App),
             Task::Purge | Task::ForgetBlob => ('A', 0, Image::App),
@@ -162,6 +169,7 @@ impl Actor {
             scan: None,
             unsure: None,
             trash: None,
+            tag: None,
             kept: None,
             listed: None,
         };
@@ -175,7 +183,9 @@ impl Actor {
             Task::Mount => actor.run(Machine::Mount(Mount::new(now))),
             Task::Put(..) => actor.put(blobs),
             Task::PutTagged(..) => actor.stage = Stage::Hint,
-            Task::Delete(..) => actor.run(Machine::Delete(DeleteManifest::new(now))),
+            Task::Delete(..) if fault == Some(Fault::SeeTagsAfterDeath) => actor.delete(),
+            Task::SweepTag(..) if fault == Some(Fault::JudgeBeforeSeeingTags) => actor.stage = Stage::Judge,
+            Task::Delete(..) | Task::SweepTag(..) => actor.stage = Stage::ListHints,
             Task::Untag(_) => actor.stage = Stage::ReadTag,
             Task::CollectLink(..) => actor.run(Machine::CollectLink(CollectLink::new(Some(lease)))),
             Task::CollectLinkEagerly(..) => {
@@ -262,12 +272,16 @@ impl Actor {
                 self.end("put");
             }
             Stage::ListHints if world.hints.contains(&(self.repo, self.image)) => self.stage = Stage::ReadTag,
-            Stage::ReadTag => match world.tag(self.repo) {
-                Some((image, version)) if image == self.image || matches!(self.task, Task::Untag(_)) => {
-                    self.stage = Stage::DropTag(version);
-                }
-                _ => self.end("deleted"),
-            },
+            Stage::ListHints => self.seen_tag(fault),
+            Stage::ReadTag => {
+                let any = matches!(self.task, Task::Untag(_));
+                let tag = world.tag(self.repo).filter(|(image, _)| any || *image == self.image);
+                self.tag = tag.map(|(_, version)| version);
+                self.seen_tag(fault);
+            }
+            Stage::Judge if world.is_visible(Key::Manifest(self.repo, self.image)) => self.end("kept"),
+            Stage::Judge if fault == Some(Fault::JudgeBeforeSeeingTags) => self.stage = Stage::ListHints,
+            Stage::Judge => self.drop_tag(),
             Stage::DropTag(version) => {
                 // A client's wish holds for whatever is there.
                 let any = matches!(self.task, Task::Untag(_));
@@ -293,7 +307,6 @@ impl Actor {
             Stage::ReadDead if world.state(Key::Manifest(self.repo, self.image)) == Some(State::Dead) => {
                 self.run(Machine::Restore(Restore::new(world::now())));
             }
-            Stage::ListHints => self.end("deleted"),
             Stage::ReadDead | Stage::Over => self.end("unknown"),
         }
         true
@@ -309,6 +322,28 @@ impl Actor {
         self.stage = Stage::Run;
         self.machine = Some(machine);
         self.advance(Vec::new(), None, 0);
+    }
+
+    fn delete(&mut self) {
+        self.run(Machine::Delete(DeleteManifest::new(world::now())));
+    }
+
+    /// The tag was seen, or not.
+    fn seen_tag(&mut self, fault: Option<Fault>) {
+        match self.task {
+            Task::Delete(..) if fault != Some(Fault::SeeTagsAfterDeath) => self.delete(),
+            Task::SweepTag(..) if fault != Some(Fault::JudgeBeforeSeeingTags) && self.tag.is_some() => {
+                self.stage = Stage::Judge;
+            }
+            _ => self.drop_tag(),
+        }
+    }
+
+    fn drop_tag(&mut self) {
+        match self.tag.take() {
+            Some(version) => self.stage = Stage::DropTag(version),
+            None => self.end("deleted"),
+        }
     }
 
     fn put(&mut self, blobs: usize) {
@@ -343,7 +378,10 @@ impl Actor {
             }),
             Machine::Delete(machine) => poll(machine, seen).map(|end| match (end, self.task) {
                 (Deleted::Yes(_), Task::Sweep(..)) => Next::End("swept"),
-                (Deleted::Yes(_), _) => Next::Stage(Stage::ListHints),
+                (Deleted::Yes(_), _) if fault == Some(Fault::SeeTagsAfterDeath) => {
+                    Next::Stage(Stage::ListHints)
+                }
+                (Deleted::Yes(_), _) => Next::DropTag,
                 (Deleted::Unknown, _) => Next::End("unknown"),
             }),
             Machine::CollectLink(machine) => poll(machine, seen).map(|end| {
@@ -388,6 +426,7 @@ impl Actor {
                 match next {
                     Next::End(outcome) => self.end(outcome),
                     Next::Stage(stage) => self.stage = stage,
+                    Next::DropTag => self.drop_tag(),
                     Next::Restored if self.blob + 1 < blobs => {
                         self.blob += 1;
                         self.run(Machine::Restore(Restore::new(world::now())));
@@ -407,6 +446,8 @@ impl Actor {
 enum Next {
     End(&'static str),
     Stage(Stage),
+    /// The tag that was seen goes, if there was one.
+    DropTag,
     /// A link is there again: the next one, or the manifest.
     Restored,
     /// Broken: the same bytes once more.
@@ -416,6 +457,8 @@ enum Next {
 fn poll<P: Protocol>(machine: &mut P, seen: Vec<Observed>) -> Result<P::Outcome, Vec<Action>> {
     match machine.next(seen) {
         Step::Do(actions) => Err(actions),
+        // What is looked for depends on who looks, see `operate`.
+        Step::FindReference => Err(vec![Action::FindLink]),
         Step::Done(outcome) => Ok(outcome),
     }
 }

@@ -7,7 +7,7 @@ use berth_registry_core::record::State::{self, Condemned, Dead, Live, Pending, P
 use crate::{
     actor::Task::{
         self, CollectBlob, CollectLink, CollectLinkEagerly, Delete, DeleteBlob, ForgetBlob, ForgetLink,
-        ForgetManifest, Mount, Purge, Put, Repeat, Sweep, Undelete, Upload,
+        ForgetManifest, Mount, Purge, Put, Repeat, Sweep, SweepTag, Undelete, Upload,
     },
     scenario::Scenario,
     world::{Image::App, Key, World},
@@ -95,6 +95,17 @@ fn every_state_of_a_manifest_is_met() {
         assert_eq!(after.state(MANIFEST), Some(if state.is_visible() { Dead } else { state }), "{state}");
         let (after, _) = run(before, Sweep('A', App));
         assert_eq!(after.state(MANIFEST), Some(if state == Pending { Dead } else { state }), "{state}");
+    }
+}
+
+#[test]
+fn a_tag_that_leads_nowhere_is_swept() {
+    for state in STATES {
+        let mut before = World::with('A', 1, Live, Live, state);
+        before.put_tag('A', App);
+        before.hints.insert(('A', App));
+        let (after, _) = run(before, SweepTag('A', App));
+        assert_eq!(after.tags.contains_key(&'A'), state.is_visible(), "{state}");
     }
 }
 

@@ -3,9 +3,12 @@
 use berth_registry_core::{protocol::Slot, record::State};
 
 use crate::{
-    actor::Task::{CollectBlob, CollectLinkEagerly, ForgetBlob, Purge, Put, Repeat, Undelete, Upload},
+    actor::Task::{
+        CollectBlob, CollectLinkEagerly, Delete, ForgetBlob, Purge, Put, PutTagged, Repeat, SweepTag,
+        Undelete, Upload,
+    },
     fault::Fault,
-    property::{BYTES, COMPLETE, LINKED, REMEMBERED},
+    property::{BYTES, COMPLETE, LINKED, REMEMBERED, TAGGED},
     scenario::Scenario,
     world::{Image::App, World},
 };
@@ -112,4 +115,19 @@ fn a_record_is_purged_before_its_bytes_go() {
 fn a_tombstone_is_removed_by_its_version() {
     let purged = World::with('A', 1, State::Purged, State::Dead, State::Dead);
     Scenario::new(purged, [Upload('A', "U1"), ForgetBlob]).fault(Fault::RemoveAnyVersion).breaks(LINKED);
+}
+
+#[test]
+fn the_tags_of_a_manifest_are_seen_before_it_dies() {
+    let tasks = [PutTagged('A', App), Delete('A', App)];
+    Scenario::new(World::live(1), tasks).fault(Fault::SeeTagsAfterDeath).breaks(TAGGED);
+}
+
+#[test]
+fn a_tag_is_seen_before_its_manifest_is_missed() {
+    let mut deleted = World::with('A', 1, State::Live, State::Live, State::Dead);
+    deleted.put_tag('A', App);
+    deleted.hints.insert(('A', App));
+    let tasks = [PutTagged('A', App), SweepTag('A', App)];
+    Scenario::new(deleted, tasks).fault(Fault::JudgeBeforeSeeingTags).breaks(TAGGED);
 }

@@ -44,6 +44,10 @@ pub(crate) enum Fault {
     PurgeWithoutMark,
     /// The store removes a record, whatever its version.
     RemoveAnyVersion,
+    /// Who deletes a manifest looks for its tags when it is dead, not before.
+    SeeTagsAfterDeath,
+    /// Who sweeps tags looks for the manifest, and then for its tags.
+    JudgeBeforeSeeingTags,
 }
 
 /// The version of a record that was kept back.

@@ -6,7 +6,7 @@ use berth_registry_core::record::State;
 use crate::{
     actor::Task::{
         CollectBlob, CollectLink, CollectLinkEagerly, Delete, DeleteBlob, ForgetBlob, ForgetLink,
-        ForgetManifest, Mount, Purge, Put, PutTagged, Repeat, Sweep, Undelete, Untag, Upload,
+        ForgetManifest, Mount, Purge, Put, PutTagged, Repeat, Sweep, SweepTag, Undelete, Untag, Upload,
     },
     scenario::Scenario,
     world::{
@@ -176,6 +176,15 @@ fn a_tag_is_moved_and_deleted() {
     Scenario::new(World::live(1), tasks)
         .losses(1)
         .holds("a tag is moved and deleted", &[(0, "put"), (1, "put"), (2, "deleted")]);
+}
+
+#[test]
+fn a_tag_is_pushed_while_its_manifest_is_deleted() {
+    let tasks = [PutTagged('A', App), Delete('A', App), SweepTag('A', App), SweepTag('A', App)];
+    Scenario::new(World::live(1), tasks).losses(1).holds(
+        "a tag is pushed while its manifest is deleted, and swept",
+        &[(0, "put"), (1, "deleted"), (2, "deleted"), (3, "kept")],
+    );
 }
 
 #[test]

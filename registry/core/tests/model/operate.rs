@@ -102,7 +102,7 @@ impl Actor {
                 Arc::make_mut(world).replace(self.key(slot), &version, body)
             }
             Action::Remove(slot, version) => Arc::make_mut(world).remove(self.key(slot), Some(&version)),
-            Action::FindReference => {
+            Action::FindLink if matches!(self.machine, Some(Machine::CollectLink(_))) => {
                 let app = Key::Manifest(self.repo, Image::App);
                 self.scan = Some(world.records.contains_key(&app).then_some(app).into_iter().collect());
                 return None;

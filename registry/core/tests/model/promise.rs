@@ -19,6 +19,8 @@ pub(crate) struct Promises {
     pub(crate) records: BTreeSet<Key>,
     /// Tags, likewise.
     pub(crate) tags: BTreeMap<Repo, Image>,
+    /// Tags that were acknowledged while only deletions and sweeps of their manifest may have been under way.
+    pub(crate) pushed: BTreeSet<(Repo, Image)>,
     /// An actor was refused although it was owed better.
     pub(crate) refused: Option<usize>,
     /// Someone began to delete a child that an index may list.
@@ -35,6 +37,7 @@ impl Promises {
         Self {
             records: BTreeSet::new(),
             tags: BTreeMap::new(),
+            pushed: BTreeSet::new(),
             refused: None,
             orphaned: BTreeSet::new(),
             impatient: actors.iter().any(impatient),
@@ -46,6 +49,7 @@ impl Promises {
         match actor.task {
             Task::Delete(repo, image) => {
                 self.records.remove(&Key::Manifest(repo, image));
+                self.pushed.remove(&(repo, image));
                 if self.tags.get(&repo) == Some(&image) {
                     self.tags.remove(&repo);
                 }
@@ -146,8 +150,14 @@ impl Promises {
                     && other.repo == repo
                     && matches!(other.task, Task::PutTagged(..) | Task::Untag(_) | Task::Delete(..))
             });
-            if !moving {
+            if !moving && actor.undisturbed {
                 self.tags.insert(repo, image);
+            }
+            let alone = others()
+                .filter(|other| other.repo == repo)
+                .all(|other| matches!(other.task, Task::Delete(..) | Task::SweepTag(..)));
+            if alone {
+                self.pushed.insert((repo, image));
             }
         }
     }

@@ -12,6 +12,7 @@ pub(crate) const CHILDREN: &str = "a visible index has its child, unless a clien
 pub(crate) const LINKED: &str = "a visible link has a visible blob";
 pub(crate) const BYTES: &str = "a visible blob has its bytes";
 pub(crate) const ACKNOWLEDGED: &str = "what was acknowledged stays until someone deletes it";
+pub(crate) const TAGGED: &str = "a tag that was acknowledged leads to its manifest for as long as that lives";
 pub(crate) const WELCOME: &str = "no push is refused because someone collects";
 pub(crate) const REMEMBERED: &str = "bytes that nothing needs are on record for deletion";
 
@@ -24,6 +25,7 @@ pub(crate) fn all() -> Vec<Property<Scenario>> {
         Property::always(LINKED, |_, state: &State| linked(&state.world)),
         Property::always(BYTES, |_, state: &State| bytes(&state.world)),
         Property::always(ACKNOWLEDGED, |_, state: &State| acknowledged(state)),
+        Property::always(TAGGED, |_, state: &State| tagged(state)),
         Property::always(WELCOME, |_, state: &State| state.promises.refused.is_none()),
         Property::always(REMEMBERED, |_, state: &State| remembered(state)),
     ]
@@ -69,6 +71,13 @@ fn acknowledged(state: &State) -> bool {
     let tag = |repo| state.world.tags.get(&repo).map(|(image, _)| *image);
     state.promises.records.iter().all(|key| state.world.is_visible(*key))
         && state.promises.tags.iter().all(|(repo, image)| tag(*repo) == Some(*image))
+}
+
+fn tagged(state: &State) -> bool {
+    state.promises.pushed.iter().all(|(repo, image)| {
+        !state.world.is_visible(Key::Manifest(*repo, *image))
+            || state.world.tags.get(repo).is_some_and(|(there, _)| there == image)
+    })
 }
 
 /// All bytes are those of a visible blob, on record as trash, or an upload's that is under way.

@@ -102,7 +102,10 @@ impl Run {
                             None => return Ok(None),
                         }
                     }
-                    Some(record) if !record.state.is_reference() => task.follow(repository, digest, record),
+                    Some(record) if !record.state.is_reference() => {
+                        self.engine.sweep_tags(&repository, &digest).await?;
+                        task.follow(repository, digest, record);
+                    }
                     // Pushed again, or forgotten already: nothing is left to do.
                     _ => {}
                 }

@@ -2,7 +2,7 @@ use std::collections::BTreeSet;
 
 use futures::future::join_all;
 
-use super::*;
+use super::{collect::run, *};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn many_writers_of_one_digest_keep_one_copy() {
@@ -173,4 +173,59 @@ async fn blobs_deleted_under_pushes_never_leave_a_broken_image() {
             other => panic!("{other:?}"),
         }
     }
+}
+
+/// R-OCI-3: a push by tag whose last step comes after the deletion of its manifest. The tag leads nowhere, which is a
+/// clean answer, and the collector takes it away.
+#[tokio::test]
+async fn a_tag_that_comes_after_the_deletion_of_its_manifest() {
+    for (engine, _root) in backends().await {
+        let repo = repo("a");
+        let bytes = image(&[&push_blob(&engine, &repo, "{}").await], "");
+        let (digest, v1) = (Digest::sha256(&bytes), "v1".parse::<Tag>().unwrap());
+        let size = bytes.len() as u64;
+        engine.put_hint(&repo, &digest, &v1).await.unwrap();
+        let by_digest = Reference::Digest(digest.clone());
+        engine.put_manifest(&repo, &by_digest, None, bytes, PutOptions::default()).await.unwrap();
+        engine.delete_manifest(&repo, &digest).await.unwrap();
+        let target = TagRecord { digest, media_type: OCI_MANIFEST.into(), size };
+        engine.move_tag(&repo, &v1, &target, &Condition::None, None).await.unwrap();
+
+        let led = engine.get_manifest(&repo, &tag("v1")).await;
+        assert!(matches!(led, Err(EngineError::ManifestUnknown(_))), "{led:?}");
+        assert_eq!(engine.tags(&repo, None, 10).await.unwrap().items, ["v1"]);
+        let (summary, lines) = run(&engine, jiff::SignedDuration::ZERO, false).await;
+        assert_eq!(summary.failed, 0, "{lines:#?}");
+        assert!(engine.tags(&repo, None, 10).await.unwrap().items.is_empty());
+    }
+}
+
+/// R-OCI-3: whoever comes first, a manifest that lives at the end has the tag that it was pushed by, also after the
+/// collector has run.
+#[tokio::test(start_paused = true)]
+async fn a_push_by_tag_beside_the_deletion_of_its_manifest() {
+    let (mut alive, mut dead) = (0, 0);
+    for _ in 0..200 {
+        let store = Faulty::uneven(Arc::new(MemoryStore::default()));
+        let engine = open(&(store as Arc<dyn Store>)).await;
+        let repo = repo("a");
+        let bytes = image(&[&push_blob(&engine, &repo, "{}").await], "");
+        let digest = push(&engine, &repo, "v1", bytes.clone()).await;
+        let push = try_push(&engine, &repo, "v1", None, bytes);
+        let (pushed, deleted) = futures::future::join(push, engine.delete_manifest(&repo, &digest)).await;
+        pushed.unwrap();
+        deleted.unwrap();
+        let lives = engine.get_manifest(&repo, &Reference::Digest(digest.clone())).await.is_ok();
+        let tagged = |led: Result<StoredManifest, EngineError>| match led {
+            Ok(stored) => stored.digest == digest,
+            Err(EngineError::ManifestUnknown(_)) => false,
+            Err(error) => panic!("{error}"),
+        };
+        assert_eq!(tagged(engine.get_manifest(&repo, &tag("v1")).await), lives);
+        run(&engine, jiff::SignedDuration::ZERO, false).await;
+        let tags = engine.tags(&repo, None, 10).await.unwrap().items;
+        assert_eq!(tags.len(), usize::from(lives), "{tags:?}");
+        *(if lives { &mut alive } else { &mut dead }) += 1;
+    }
+    assert!(alive > 0 && dead > 0, "{alive} lived and {dead} died: there was no race");
 }

@@ -307,6 +307,31 @@ async fn leftovers_go(
     assert!(world.is_whole(&world.app, "v1").await && world.is_whole(&world.other, "v1").await);
 }
 
+/// R-STO-6: what a tag pointed to is remembered for the undelete window, and its last hundred moves beyond that.
+#[tokio::test]
+async fn old_history_goes() {
+    let world = World::new(false, EngineOptions::default()).await;
+    let now = jiff::Timestamp::now();
+    let (v1, gone) = ("v1".parse::<Tag>().unwrap(), "gone".parse::<Tag>().unwrap());
+    for hours in 0..240 {
+        let at = now - jiff::SignedDuration::from_hours(hours);
+        let change = record::TagChange { digest: Some(world.image.clone()), at, author: None };
+        for tag in [&v1, &gone] {
+            let key = key::history(&world.app, tag, at, ulid::Ulid::generate());
+            world.put(&key, record::encode(&change, "").unwrap()).await;
+        }
+    }
+    let far = EngineOptions { undelete_window: Duration::from_hours(24), ..EngineOptions::default() };
+    let count = async |tag: &Tag| keys(&world.store, &key::history_of(&world.app, tag)).await.len();
+    for (options, left) in [(EngineOptions::default(), 168), (far, 100)] {
+        let engine = Engine::open(Arc::clone(&world.store), options).await.unwrap();
+        assert!(kinds(&scrub(&engine).await).keys().eq([&Damage::OldHistory]));
+        assert!(count(&v1).await.abs_diff(left) <= 2, "{} are left, not {left}", count(&v1).await);
+        assert_eq!(kinds(&scrub(&engine).await), BTreeMap::new());
+    }
+    assert!(count(&gone).await > 0, "removed within the window");
+}
+
 #[rstest]
 #[tokio::test]
 async fn what_is_corrupt_is_never_served_and_a_push_heals_it(#[values(false, true)] directory: bool) {
