@@ -3,13 +3,11 @@
 //! its own, so there is nothing to compare.
 
 use std::error::Error;
-use std::path::Path;
 
 use super::lab::Lab;
 use super::peers::Peer;
 use super::table::{Reading, Table};
 use crate::command;
-use crate::release;
 
 /// In a full sample.
 const DEAD: u32 = 2_000;
@@ -29,9 +27,8 @@ pub(super) fn rate(lab: &Lab, table: &mut Table) -> Result<(), Box<dyn Error>> {
     if !lab.wants(&what) {
         return Ok(());
     }
-    let program = release::build_bench("collection")?;
     lab.compare(table, &what, &[Peer::Berth], |_| {
-        let collected = collect(lab, &program, 10_000, DELAY)?;
+        let collected = collect(lab, 10_000, DELAY)?;
         let reading = |unit, value| Reading { what: what.clone(), unit, value };
         let rate = reading("blobs/s", f64::from(DEAD) / collected.seconds);
         Ok(vec![rate, reading("% of its core", 100.0 * collected.cpu / collected.seconds)])
@@ -46,9 +43,8 @@ pub(super) fn cost(lab: &Lab, table: &mut Table) -> Result<(), Box<dyn Error>> {
         if !lab.wants(&what) {
             continue;
         }
-        let program = release::build_bench("collection")?;
         lab.compare(table, &what, &[Peer::Berth], |_| {
-            let collected = collect(lab, &program, live, 0)?;
+            let collected = collect(lab, live, 0)?;
             let each = |unit, value| Reading { what: what.clone(), unit, value: value / f64::from(DEAD) };
             Ok(vec![each("requests each", collected.requests), each("ms CPU each", 1000.0 * collected.cpu)])
         })?;
@@ -56,8 +52,8 @@ pub(super) fn cost(lab: &Lab, table: &mut Table) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn collect(lab: &Lab, program: &Path, live: u32, delay: u32) -> Result<Collected, Box<dyn Error>> {
-    let mut command = lab.cores().for_server(program);
+fn collect(lab: &Lab, live: u32, delay: u32) -> Result<Collected, Box<dyn Error>> {
+    let mut command = lab.cores().for_server(lab.collection());
     command.args([live, DEAD, delay].map(|number| number.to_string()));
     let said = command::run(&mut command)?;
     let result: serde_json::Value = serde_json::from_str(&said)?;

@@ -2,7 +2,7 @@
 
 use std::error::Error;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
@@ -22,9 +22,18 @@ const MIB: f64 = 1_048_576.0;
 /// How long a server may take to answer.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Our own programs.
+pub(super) struct Built {
+    /// The server.
+    pub(super) berth: PathBuf,
+    /// The benchmark of garbage collection.
+    pub(super) collection: PathBuf,
+}
+
 /// What every measurement uses.
 pub(super) struct Lab {
     cores: Cores,
+    collection: PathBuf,
     programs: Programs,
     identity: Identity,
     client: Client,
@@ -55,7 +64,7 @@ pub(super) struct Work {
 
 impl Lab {
     /// Makes ready, and moves this process off the server's core.
-    pub(super) fn new(berth: PathBuf, tools: &Tools, scope: Scope) -> Result<Self, Box<dyn Error>> {
+    pub(super) fn new(built: Built, tools: &Tools, scope: Scope) -> Result<Self, Box<dyn Error>> {
         let folder = tempfile::tempdir()?;
         let leaf = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()])?;
         let identity =
@@ -64,7 +73,8 @@ impl Lab {
         fs::write(&identity.key, leaf.signing_key.serialize_pem())?;
         Ok(Self {
             cores: Cores::split()?,
-            programs: Programs::find(berth, tools, folder.path())?,
+            collection: built.collection,
+            programs: Programs::find(built.berth, tools, folder.path())?,
             client: Client::new(&leaf.cert.pem())?,
             identity,
             runtime: tokio::runtime::Builder::new_current_thread().enable_all().build()?,
@@ -77,6 +87,11 @@ impl Lab {
     /// Who runs where.
     pub(super) fn cores(&self) -> &Cores {
         &self.cores
+    }
+
+    /// The benchmark of garbage collection.
+    pub(super) fn collection(&self) -> &Path {
+        &self.collection
     }
 
     /// The certificate of servers that speak TLS.

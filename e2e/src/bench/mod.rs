@@ -21,7 +21,7 @@ use std::time::Instant;
 
 use crate::tools::Tools;
 use crate::{packages, release};
-use lab::Lab;
+use lab::{Built, Lab};
 use table::Table;
 
 /// How much to measure.
@@ -58,12 +58,13 @@ pub fn run(scope: Scope) -> Result<(), Box<dyn Error>> {
     let start = Instant::now();
     packages::ensure(packages::BENCH)?;
     let tools = Tools::ensure_of(|module| matches!(module, "distribution" | "versitygw"))?;
-    let lab = Lab::new(release::build_registry()?, &tools, scope)?;
+    let programs =
+        Built { berth: release::build_registry()?, collection: release::build_bench("collection")? };
+    let lab = Lab::new(programs, &tools, scope)?;
     let mut table = Table::default();
-    for measure in MEASUREMENTS {
-        measure(&lab, &mut table)?;
-    }
+    let outcome = MEASUREMENTS.iter().try_for_each(|measure| measure(&lab, &mut table));
     eprintln!("measured for {} s", start.elapsed().as_secs());
+    // What was measured before something failed is a result, too.
     print!("{}{}", lab.heading(), table.markdown());
-    Ok(())
+    outcome
 }
