@@ -1,4 +1,9 @@
 //! The ImagePolicy: which images may run. In the operator's namespace it binds the cluster, elsewhere its own namespace.
+//! A field that this version does not know makes the object unreadable, and what it governs is refused: a policy that
+//! is half understood could let in what it was written against.
+
+mod authority;
+mod requirement;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
@@ -6,9 +11,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    schema::{GLOB, LABEL, NAME_MESSAGE, NAME_RULE, SUBDOMAIN, conditions},
-    shared::NamespaceSelector,
+    schema::{GLOB, NAME_MESSAGE, NAME_RULE, conditions},
+    shared::Selector,
 };
+
+pub use authority::{Authority, Key};
+pub use requirement::{Requirement, Signature};
 
 /// Which images may run, and what they must show.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
@@ -37,19 +45,29 @@ use crate::{
     ),
     validation = Rule::new(NAME_RULE).message(NAME_MESSAGE)
 )]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ImagePolicySpec {
     /// What happens to an image that does not hold.
     pub mode: Mode,
     /// Which namespaces are bound; all if not given. Only for a policy in the operator's namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub namespaces: Option<NamespaceSelector>,
+    pub namespaces: Option<Selector>,
+    /// Which objects are bound, by their own labels (a Deployment's, not those of its Pods); all if not given. Whoever
+    /// may create an object chooses its labels, so this sorts the work of people who mean well and holds nobody back;
+    /// a label that is added or removed later is no new image and is not judged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub objects: Option<Selector>,
     /// Globs over `host/repository` of the images that the policy speaks about.
     #[schemars(length(min = 1, max = 64), inner(length(min = 1, max = 512), regex(pattern = GLOB)))]
     pub images: Vec<String>,
     /// What such an image must show; all entries must hold.
     #[schemars(length(min = 1, max = 16))]
     pub require: Vec<Requirement>,
+    /// What it means that evidence could not be fetched, because a registry is down or does not answer in time; `Deny`
+    /// if not given. With `Warn`, whoever can silence a registry decides what runs from it. What cannot be checked for
+    /// a reason that does not pass, such as too many signatures, is always refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uncheckable: Option<Uncheckable>,
 }
 
 /// What happens to an image that does not hold.
@@ -59,62 +77,17 @@ pub enum Mode {
     Enforce,
     /// It runs, and who applied it is warned.
     Warn,
+    /// It runs, and who applied it is told nothing: it is recorded and counted.
+    Audit,
 }
 
-/// One requirement: exactly one member.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
-#[x_kube(validation = Rule::new("has(self.signature)").message("a requirement takes exactly one member: signature"))]
-pub struct Requirement {
-    /// Signatures over the image's digest.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub signature: Option<Signature>,
-}
-
-/// Signatures over the image's digest.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
-#[x_kube(
-    validation = Rule::new("!has(self.threshold) || self.threshold <= size(self.authorities)")
-        .message("threshold is greater than the number of authorities, so no image could ever hold")
-)]
-pub struct Signature {
-    /// How many different authorities must have signed; one if not given.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 16))]
-    pub threshold: Option<i32>,
-    /// Who may sign.
-    #[schemars(
-        length(min = 1, max = 16),
-        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"])
-    )]
-    pub authorities: Vec<Authority>,
-}
-
-/// Someone who may sign.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Authority {
-    /// For people and messages; unique within the requirement.
-    #[schemars(length(min = 1, max = 63), regex(pattern = LABEL))]
-    pub name: String,
-    /// The public key.
-    pub key: Key,
-}
-
-/// A public key: exactly one member.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
-#[serde(rename_all = "camelCase")]
-#[x_kube(
-    validation = Rule::new("has(self.pem) != has(self.secretName)")
-        .message("a key takes exactly one of pem and secretName")
-)]
-pub struct Key {
-    /// The key itself, as `cosign public-key` prints it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 8192), regex(pattern = r"^\s*-----BEGIN PUBLIC KEY-----\s"))]
-    pub pem: Option<String>,
-    /// A Secret of the policy's namespace with the key `cosign.pub`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253), regex(pattern = SUBDOMAIN))]
-    pub secret_name: Option<String>,
+/// What it means that nobody can say whether an image holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Uncheckable {
+    /// The same as that it does not hold.
+    Deny,
+    /// It runs, and who applied it is warned.
+    Warn,
 }
 
 /// What became of the policy.

@@ -16,7 +16,7 @@ pub use k8s_openapi;
 pub use kube::{CustomResourceExt, Resource, ResourceExt};
 pub use registry::{Registry, RegistrySpec, RegistryStatus};
 pub use replication_policy::{ReplicationPolicy, ReplicationPolicySpec, ReplicationPolicyStatus};
-pub use shared::{Expression, NamespaceSelector, Operator, SecretReference};
+pub use shared::{Expression, Operator, SecretReference, Selector};
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 

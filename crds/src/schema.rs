@@ -20,6 +20,12 @@ pub(crate) const CRON: &str = r"^[0-9A-Za-z*/,?-]+( [0-9A-Za-z*/,?-]+){4}$";
 /// A network, as it looks; what it means is checked by the operator.
 pub(crate) const CIDR: &str = "^[0-9A-Fa-f.:]+/[0-9]{1,3}$";
 
+/// Key of a label, with its optional prefix.
+pub(crate) const LABEL_KEY: &str = r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$";
+
+/// Value of a label; may be empty.
+pub(crate) const LABEL_VALUE: &str = "^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$";
+
 /// `metadata.name` of every kind.
 pub(crate) const NAME_RULE: &str = "size(self.metadata.name) <= 40 && \
      self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')";
@@ -32,7 +38,7 @@ pub(crate) fn labels(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "object",
         "maxProperties": 16,
-        "additionalProperties": {"type": "string", "maxLength": 63}
+        "additionalProperties": {"type": "string", "maxLength": 63, "pattern": LABEL_VALUE}
     })
 }
 

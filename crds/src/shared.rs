@@ -1,4 +1,4 @@
-//! Parts that several kinds share: references to Secrets and the namespace selector.
+//! Parts that several kinds share: references to Secrets and selectors by label.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::schema::{SUBDOMAIN, labels};
+use crate::schema::{LABEL_KEY, LABEL_VALUE, SUBDOMAIN, labels};
 
 /// A Secret in the namespace of the object.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -18,11 +18,11 @@ pub struct SecretReference {
     pub secret_name: String,
 }
 
-/// Selects namespaces by their labels; all given parts must hold.
+/// Selects by labels; all given parts must hold.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct NamespaceSelector {
-    /// Labels that a namespace must carry.
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Selector {
+    /// Labels that must be there.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "labels")]
     pub match_labels: BTreeMap<String, String>,
@@ -34,20 +34,20 @@ pub struct NamespaceSelector {
 
 /// One condition on a label.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[x_kube(
     validation = Rule::new("(self.operator in ['In', 'NotIn']) == (has(self.values) && size(self.values) > 0)")
         .message("operators In and NotIn take values, Exists and DoesNotExist take none")
 )]
 pub struct Expression {
     /// The label.
-    #[schemars(length(min = 1, max = 317))]
+    #[schemars(length(min = 1, max = 317), regex(pattern = LABEL_KEY))]
     pub key: String,
     /// How it is compared.
     pub operator: Operator,
     /// With what.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 16), inner(length(max = 63)))]
+    #[schemars(length(max = 16), inner(length(max = 63), regex(pattern = LABEL_VALUE)))]
     pub values: Vec<String>,
 }
 
@@ -76,8 +76,8 @@ impl Operator {
     }
 }
 
-impl From<&NamespaceSelector> for LabelSelector {
-    fn from(selector: &NamespaceSelector) -> Self {
+impl From<&Selector> for LabelSelector {
+    fn from(selector: &Selector) -> Self {
         let expressions = selector.match_expressions.iter().map(|expression| LabelSelectorRequirement {
             key: expression.key.clone(),
             operator: expression.operator.as_str().to_owned(),

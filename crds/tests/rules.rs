@@ -158,7 +158,10 @@ fn an_empty_requirement_is_refused() {
 #[case(json!({"key": "env", "operator": "In"}), "In and NotIn take values")]
 #[case(json!({"key": "env", "operator": "DoesNotExist", "values": ["prod"]}), "In and NotIn take values")]
 fn selectors(#[case] expression: Value, #[case] refusal: &str) {
-    let mut spec = policy(&json!({"authorities": [{"name": "a", "key": {"secretName": "s"}}]}));
-    spec["namespaces"] = json!({"matchExpressions": [expression]});
-    expect::<ImagePolicy>(&spec, None, refusal);
+    let spec = policy(&json!({"authorities": [{"name": "a", "key": {"secretName": "s"}}]}));
+    for field in ["namespaces", "objects"] {
+        let mut spec = spec.clone();
+        spec[field] = json!({"matchExpressions": [expression]});
+        expect::<ImagePolicy>(&spec, None, refusal);
+    }
 }

@@ -23,6 +23,7 @@ mod servers;
 pub mod stores;
 mod token_review;
 mod uninstall;
+mod unreadable;
 pub mod webhook;
 
 pub use context::Context;

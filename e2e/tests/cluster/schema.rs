@@ -200,6 +200,11 @@ fn policies() -> Vec<Case> {
     let key = |key: Value| signature(json!({"authorities": [{"name": "a", "key": key}]}));
     let good = || key(json!({"secretName": "s"}));
     let pem = "-----BEGIN PUBLIC KEY-----\n";
+    let with = |name: &str, value: Value, field, reason| {
+        let mut spec = json!({"mode": "Warn", "images": all(), "require": good()});
+        spec[name] = value;
+        ("ImagePolicy", spec, field, reason)
+    };
     let selector = |expression: Value| {
         let spec = json!({
             "mode": "Warn", "images": all(), "require": good(),
@@ -209,6 +214,15 @@ fn policies() -> Vec<Case> {
     };
     vec![
         of("Maybe", all(), good(), "spec.mode", "supported values"),
+        with("uncheckable", json!("Allow"), "spec.uncheckable", "supported values"),
+        with("unchecked", json!("Warn"), "unchecked", "not declared in schema"),
+        with("objects", json!({"matchLabels": {"app": "a b"}}), "spec.objects.matchLabels", "should match"),
+        with(
+            "objects",
+            json!({"matchExpressions": [{"key": "a b", "operator": "Exists"}]}),
+            "spec.objects.matchExpressions[0].key",
+            "should match",
+        ),
         of("Warn", json!([]), good(), "spec.images", "at least 1"),
         of("Warn", all(), json!([]), "spec.require", "at least 1"),
         of("Warn", all(), json!([{}]), "spec.require[0]", "exactly one member"),

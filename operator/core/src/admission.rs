@@ -237,6 +237,17 @@ pub enum Mode {
     Enforce,
     /// What does not satisfy it is let in, with a warning to the caller.
     Warn,
+    /// What does not satisfy it is let in, and the caller is told nothing.
+    Audit,
+}
+
+/// What it means that an image could not be checked for a cause that passes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Uncheckable {
+    /// The same as that it does not satisfy the policy.
+    Deny,
+    /// It is let in, with a warning to the caller.
+    Warn,
 }
 
 /// What the API server is told.
@@ -246,24 +257,27 @@ pub struct Answer {
     pub allowed: bool,
     /// Why not; empty if allowed.
     pub message: String,
-    /// One line for each complaint, in `Warn` mode.
+    /// What the caller is warned of, one line each.
     pub warnings: Vec<String>,
+    /// What a policy in `Audit` mode has to say, one line each. The caller does not see it.
+    pub audited: Vec<String>,
 }
 
 impl Answer {
-    /// What the log shows: why it was refused or warned of, if it was.
+    /// What the log shows: all that speaks against the request, whoever is told of it.
     pub fn complaints(&self) -> String {
-        if self.allowed { self.warnings.join("\n") } else { self.message.clone() }
+        let message = (!self.message.is_empty()).then_some(&self.message);
+        message.into_iter().chain(&self.warnings).chain(&self.audited).cloned().collect::<Vec<_>>().join("\n")
     }
 
     /// Nothing to say.
     pub fn allow() -> Self {
-        Self { allowed: true, message: String::new(), warnings: Vec::new() }
+        Self { allowed: true, message: String::new(), warnings: Vec::new(), audited: Vec::new() }
     }
 
     /// A complaint about the whole request, said in the policy's mode. `policy` is `NAMESPACE/NAME`.
     pub fn complain(policy: &str, mode: Mode, complaint: impl Display) -> Self {
-        Self::from_complaints(mode, &[format!("ImagePolicy {policy}: {complaint}")])
+        Self::new(vec![(mode, format!("ImagePolicy {policy}: {complaint}"))])
     }
 
     /// The answer of a policy that is not in order: what it governs, it cannot judge.
@@ -277,24 +291,40 @@ impl Answer {
     }
 
     /// The answer of one policy, `NAMESPACE/NAME`, to all of its subjects.
-    pub fn judge(policy: &str, mode: Mode, findings: &[(Subject, Finding)]) -> Self {
-        let mut complaints: Vec<_> =
-            findings.iter().filter_map(|(subject, finding)| complaint(policy, subject, finding)).collect();
-        if complaints.len() > MAX_DESCRIBED {
-            let untold = complaints.len() - MAX_DESCRIBED;
-            complaints.truncate(MAX_DESCRIBED);
-            complaints.push(format!("and {untold} more images"));
-        }
-        Self::from_complaints(mode, &complaints)
+    pub fn judge(
+        policy: &str,
+        mode: Mode,
+        uncheckable: Uncheckable,
+        findings: &[(Subject, Finding)],
+    ) -> Self {
+        let complaints = findings.iter().filter_map(|(subject, finding)| {
+            let insistence = match (mode, uncheckable) {
+                (Mode::Enforce, Uncheckable::Warn) if finding.may_pass() => Mode::Warn,
+                _ => mode,
+            };
+            Some((insistence, complaint(policy, subject, finding)?))
+        });
+        Self::new(complaints.collect())
     }
 
-    fn from_complaints(mode: Mode, complaints: &[String]) -> Self {
-        let complaints = complaints.iter().map(|text| printable(text)).collect::<Vec<_>>();
-        match mode {
-            _ if complaints.is_empty() => Self::allow(),
-            Mode::Enforce => Self { allowed: false, message: complaints.join("\n"), warnings: Vec::new() },
-            Mode::Warn => Self { allowed: true, message: String::new(), warnings: complaints },
-        }
+    /// Each complaint is told to whom its mode says.
+    fn new(complaints: Vec<(Mode, String)>) -> Self {
+        let told = |wanted: Mode| {
+            let mut lines: Vec<_> = complaints
+                .iter()
+                .filter(|(mode, _)| *mode == wanted)
+                .map(|(_, text)| printable(text))
+                .collect();
+            if lines.len() > MAX_DESCRIBED {
+                let untold = lines.len() - MAX_DESCRIBED;
+                lines.truncate(MAX_DESCRIBED);
+                lines.push(format!("and {untold} more images"));
+            }
+            lines
+        };
+        let message = told(Mode::Enforce).join("\n");
+        let allowed = complaints.iter().all(|(mode, _)| *mode != Mode::Enforce);
+        Self { allowed, message, warnings: told(Mode::Warn), audited: told(Mode::Audit) }
     }
 
     /// The body of the response: an `AdmissionReview` of version v1.
@@ -323,14 +353,37 @@ struct Status<'a> {
     message: &'a str,
 }
 
+/// Reasons of [`Verdict::CouldNotCheck`] that pass without anybody's doing, as `ClientError` and the webhook name them.
+const PASSING: &[&str] = &[
+    "DeadlineExceeded",
+    "FactsOutdated",
+    "NoAuthority",
+    "Refused",
+    "Throttled",
+    "Unauthorized",
+    "Unreachable",
+];
+
+impl Finding {
+    /// Whether the image could not be checked, and the same check may succeed when a registry is well again. What only
+    /// somebody's hand can change is not among it: whoever may push could make an image uncheckable for ever.
+    fn may_pass(&self) -> bool {
+        matches!(&self.verdict, Verdict::CouldNotCheck { reason, .. } if PASSING.contains(&reason.as_str()))
+    }
+}
+
 /// The image, what was found and is missing, the cure, and then who asked and who answers.
 fn complaint(policy: &str, subject: &Subject, finding: &Finding) -> Option<String> {
     if finding.verdict.is_admitted() {
         return None;
     }
-    let explanation = match &subject.image {
-        Ok(image) => finding.verdict.explain(image, finding.digest.as_ref()),
-        Err(error) => error.to_string(),
+    let explanation = match (&subject.image, &finding.verdict) {
+        (Err(error), _) => error.to_string(),
+        // To try again would only take time.
+        (Ok(image), Verdict::CouldNotCheck { message, .. }) if !finding.may_pass() => {
+            format!("{image} cannot be checked: {message}")
+        }
+        (Ok(image), verdict) => verdict.explain(image, finding.digest.as_ref()),
     };
     Some(format!("{explanation} ({}; ImagePolicy {policy})", subject.places()))
 }

@@ -7,13 +7,18 @@ use std::{
 };
 
 use berth_crds::{
-    ImagePolicySpec,
-    image_policy::{Authority, Signature},
+    ImagePolicySpec, Operator, Selector,
+    image_policy::{self as written, Authority, Signature},
 };
 use berth_registry_core::{Pattern, pattern::InvalidPattern};
 use berth_trust::{By, Policy, PublicKey, Quorum, Unmatched};
 
-use crate::admission::Mode;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+
+use crate::{
+    admission::{Mode, Uncheckable},
+    labels,
+};
 
 /// The key of a Secret that holds a public key, as `cosign generate-key-pair` names the file.
 pub const SECRET_KEY: &str = "cosign.pub";
@@ -35,7 +40,10 @@ pub enum KeySecret {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidPolicy {
     /// The object does not have the shape of an `ImagePolicy`.
-    #[error("the object cannot be read: {0}")]
+    #[error(
+        "the object cannot be read: {0}; correct it with kubectl edit, or, if the field is newer than this operator, \
+         upgrade the chart berth"
+    )]
     Unreadable(String),
     /// A field makes no sense.
     #[error("{path}: {cause}")]
@@ -100,6 +108,8 @@ impl InvalidPolicy {
 pub struct Rules {
     /// How much it insists.
     pub mode: Mode,
+    /// What it means that an image could not be checked.
+    pub uncheckable: Uncheckable,
     /// Which images it governs, by normalised `host/repository`.
     pub images: Vec<Pattern>,
     /// What such an image must show.
@@ -118,12 +128,13 @@ pub fn secrets(spec: &ImagePolicySpec) -> BTreeSet<&str> {
 impl Rules {
     /// Reads a spec, given what became of each of its [`secrets`].
     pub fn new(spec: &ImagePolicySpec, secrets: &BTreeMap<String, KeySecret>) -> Self {
-        let mode = match spec.mode {
-            berth_crds::image_policy::Mode::Enforce => Mode::Enforce,
-            berth_crds::image_policy::Mode::Warn => Mode::Warn,
+        let mode = mode(spec.mode);
+        let uncheckable = match spec.uncheckable {
+            Some(written::Uncheckable::Warn) => Uncheckable::Warn,
+            Some(written::Uncheckable::Deny) | None => Uncheckable::Deny,
         };
         match patterns(&spec.images) {
-            Ok(images) => Self { mode, policy: policy(spec, &images, secrets), images },
+            Ok(images) => Self { mode, uncheckable, policy: policy(spec, &images, secrets), images },
             Err(error) => Self { mode, ..Self::broken(error) },
         }
     }
@@ -131,8 +142,45 @@ impl Rules {
     /// The rules of a policy whose own scope is not known: it governs every image and lets none pass.
     pub fn broken(error: InvalidPolicy) -> Self {
         let everything = "**".parse().into_iter().collect();
-        Self { mode: Mode::Enforce, images: everything, policy: Err(error) }
+        let (mode, uncheckable) = (Mode::Enforce, Uncheckable::Deny);
+        Self { mode, uncheckable, images: everything, policy: Err(error) }
     }
+}
+
+/// The mode that a policy writes.
+pub fn mode(mode: written::Mode) -> Mode {
+    match mode {
+        written::Mode::Enforce => Mode::Enforce,
+        written::Mode::Warn => Mode::Warn,
+        written::Mode::Audit => Mode::Audit,
+    }
+}
+
+/// A selector as the webhook configuration takes it; `path` is the field that writes it. One label that Kubernetes does
+/// not take would keep the whole configuration, every other policy's entry with it, from being written.
+pub fn selector(path: &str, selector: &Selector) -> Result<LabelSelector, InvalidPolicy> {
+    let label = |path: String, key: &str, values: &mut dyn Iterator<Item = &String>| {
+        if !labels::is_key(key) {
+            return Err(spec(path, format!("{key:?} is no key of a label, so nothing is selected")));
+        }
+        match values.find(|value| !labels::is_value(value)) {
+            Some(value) => {
+                Err(spec(path, format!("{value:?} is no value of a label, so nothing is selected")))
+            }
+            None => Ok(()),
+        }
+    };
+    for (key, value) in &selector.match_labels {
+        label(format!("{path}.matchLabels"), key, &mut [value].into_iter())?;
+    }
+    for (index, expression) in selector.match_expressions.iter().enumerate() {
+        let path = format!("{path}.matchExpressions[{index}]");
+        label(path.clone(), &expression.key, &mut expression.values.iter())?;
+        if matches!(expression.operator, Operator::In | Operator::NotIn) == expression.values.is_empty() {
+            return Err(spec(path, "In and NotIn take values, Exists and DoesNotExist take none"));
+        }
+    }
+    Ok(selector.into())
 }
 
 fn patterns(texts: &[String]) -> Result<Vec<Pattern>, InvalidPolicy> {
@@ -181,6 +229,9 @@ fn policy(
     images: &[Pattern],
     secrets: &BTreeMap<String, KeySecret>,
 ) -> Result<Policy, InvalidPolicy> {
+    for (path, written) in [("spec.namespaces", &policy.namespaces), ("spec.objects", &policy.objects)] {
+        written.as_ref().map_or(Ok(()), |written| selector(path, written).map(drop))?;
+    }
     let requirements = policy.require.iter().enumerate().map(|(index, requirement)| {
         let path = format!("spec.require[{index}]");
         let signature = requirement.signature.as_ref().ok_or_else(|| spec(&path, "write signature"))?;

@@ -5,6 +5,7 @@ pub mod certificate;
 pub mod conditions;
 pub mod image_policy;
 pub mod images;
+pub mod labels;
 pub mod objects;
 pub mod pod;
 pub mod rbac;

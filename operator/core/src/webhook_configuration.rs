@@ -48,6 +48,8 @@ pub struct Entry {
     pub mode: Mode,
     /// Namespaces that a cluster policy selects; all if absent. Ignored elsewhere.
     pub namespaces: Option<LabelSelector>,
+    /// Objects that the policy selects by their own labels; all if absent.
+    pub objects: Option<LabelSelector>,
 }
 
 /// The path that the API server calls for a policy.
@@ -87,14 +89,14 @@ fn webhook(installation: &Installation, entry: &Entry) -> ValidatingWebhook {
         failure_policy: Some(
             match entry.mode {
                 Mode::Enforce => "Fail",
-                Mode::Warn => "Ignore",
+                Mode::Warn | Mode::Audit => "Ignore",
             }
             .to_owned(),
         ),
         match_conditions: Some(match_conditions()),
         match_policy: Some("Equivalent".to_owned()),
         namespace_selector: Some(namespace_selector(installation, entry)),
-        object_selector: Some(LabelSelector::default()),
+        object_selector: Some(entry.objects.clone().unwrap_or_default()),
         rules: Some(rules()),
         side_effects: "None".to_owned(),
         timeout_seconds: Some(TIMEOUT_SECONDS),
@@ -166,7 +168,7 @@ mod tests {
     }
 
     fn entry(namespace: &str, name: &str, mode: Mode) -> Entry {
-        Entry { namespace: namespace.into(), name: name.into(), mode, namespaces: None }
+        Entry { namespace: namespace.into(), name: name.into(), mode, namespaces: None, objects: None }
     }
 
     fn selecting(labels: &[(&str, &str)], expressions: Vec<LabelSelectorRequirement>) -> Entry {
@@ -217,9 +219,24 @@ mod tests {
         assert_eq!(rendered(&[tenant]), rendered(&[plain]));
     }
 
+    /// Labels of objects narrow any policy, a tenant's too; they widen none (R-OPR-6).
+    #[rstest::rstest]
+    #[case("berth-system")]
+    #[case("team-a")]
+    fn labels_of_objects_narrow_a_policy(#[case] namespace: &str) {
+        let plain = entry(namespace, "web", Mode::Enforce);
+        let labels = [("app".to_owned(), "web".to_owned())].into();
+        let objects = LabelSelector { match_labels: Some(labels), match_expressions: None };
+        let narrowed = Entry { objects: Some(objects), ..plain.clone() };
+        let mut expected = rendered(&[plain]);
+        assert_eq!(expected["webhooks"][0]["objectSelector"], serde_json::json!({}));
+        expected["webhooks"][0]["objectSelector"] = serde_json::json!({"matchLabels": {"app": "web"}});
+        assert_eq!(rendered(&[narrowed]), expected);
+    }
+
     #[test]
     fn mode_decides_what_an_outage_means() {
-        for (mode, failure) in [(Mode::Enforce, "Fail"), (Mode::Warn, "Ignore")] {
+        for (mode, failure) in [(Mode::Enforce, "Fail"), (Mode::Warn, "Ignore"), (Mode::Audit, "Ignore")] {
             assert_eq!(rendered(&[entry("a", "b", mode)])["webhooks"][0]["failurePolicy"], failure);
         }
     }

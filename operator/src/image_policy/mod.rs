@@ -11,6 +11,7 @@ pub mod validate;
 
 use std::{sync::Arc, time::Duration};
 
+use berth_crds::ImagePolicy;
 use berth_operator_core::webhook_configuration::{self, Installation};
 use futures::StreamExt;
 use k8s_openapi::api::admissionregistration::v1::ValidatingWebhookConfiguration;
@@ -21,7 +22,7 @@ use kube::{
 };
 use tokio::time::sleep;
 
-use crate::{Context, metrics::Reconciliation};
+use crate::{Context, metrics::Reconciliation, unreadable};
 
 pub use keys::Keys;
 
@@ -102,13 +103,13 @@ async fn reconcile(context: &Context, keys: &Keys) -> Result<(), kube::Error> {
     let applied = apply::configuration(context, world.configuration.as_ref(), &configuration).await;
     let mut failure = None;
     for guarded in world.policies.values() {
-        // What does not parse has no status that could be read, so none is written.
-        let Ok(policy) = &guarded.0 else { continue };
         let rules = validate::rules(guarded, keys).await;
-        let state = status::state(policy, &rules, applied.as_ref().err());
-        if let Err(error) = status::write(context, policy, &state).await {
-            failure = Some(error);
-        }
+        let state = status::state(&rules, applied.as_ref().err());
+        let written = match &guarded.0 {
+            Ok(policy) => status::write(context, policy, &state).await,
+            Err(invalid) => unreadable::write::<ImagePolicy>(context, invalid, &state).await,
+        };
+        failure = written.err().or(failure);
     }
     applied.and(failure.map_or(Ok(()), Err))
 }

@@ -1,14 +1,13 @@
 //! Fifth verb: says in the policy's own status whether it is in force, and if not, what to do. Written only when it
 //! changes.
 
-use berth_crds::{
-    ImagePolicy, ImagePolicyStatus,
-    image_policy::{Mode, Scope},
-};
+use berth_crds::{ImagePolicy, ImagePolicyStatus, image_policy::Scope};
 use berth_operator_core::{
+    admission::Mode,
     conditions::State,
     image_policy::{InvalidPolicy, Rules},
 };
+use berth_registry_core::Pattern;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::{
@@ -22,15 +21,16 @@ use serde_json::json;
 use crate::{Context, events, field_managers};
 
 /// What became of a policy. `applied` is the error of the webhook configuration, if it could not be written.
-pub(super) fn state(policy: &ImagePolicy, rules: &Rules, applied: Option<&kube::Error>) -> State {
-    let mode = &policy.spec.mode;
+pub(super) fn state(rules: &Rules, applied: Option<&kube::Error>) -> State {
     match (&rules.policy, applied) {
         (Err(error), _) => {
-            let meanwhile = match mode {
-                Mode::Enforce => "until then every image that this policy governs is refused",
-                Mode::Warn => "until then every image that this policy governs is warned of",
+            let meanwhile = match rules.mode {
+                Mode::Enforce => "is refused",
+                Mode::Warn => "is warned of",
+                Mode::Audit => "is recorded as one that does not hold",
             };
-            let (reason, message) = (error.reason().to_owned(), format!("{error}; {meanwhile}"));
+            let reason = error.reason().to_owned();
+            let message = format!("{error}; until then every image that this policy governs {meanwhile}");
             match error {
                 // The API server failed, nobody else.
                 InvalidPolicy::SecretUnreadable { .. } => State::Progressing { reason, message },
@@ -42,11 +42,12 @@ pub(super) fn state(policy: &ImagePolicy, rules: &Rules, applied: Option<&kube::
             message: format!("the webhook configuration could not be written: {error}"),
         },
         (Ok(_), None) => {
-            let (reason, verb) = match mode {
+            let (reason, verb) = match rules.mode {
                 Mode::Enforce => ("Enforcing", "are refused"),
                 Mode::Warn => ("Warning", "are warned of"),
+                Mode::Audit => ("Auditing", "are recorded, and run"),
             };
-            let images = policy.spec.images.join(", ");
+            let images = rules.images.iter().map(Pattern::as_str).collect::<Vec<_>>().join(", ");
             State::Ready { reason, message: format!("images {images} that do not hold {verb}") }
         }
     }
@@ -115,6 +116,8 @@ cJQ2C9XkKAyPvZXIivQxaTPRXQAodApL2oI/Vo+bK979KcWrzEn/f0B/bg==
     #[rstest]
     #[case::enforced("Enforce", KeySecret::Found(Some(KEY.into())), false, "Enforcing")]
     #[case::warned("Warn", KeySecret::Found(Some(KEY.into())), false, "Warning")]
+    #[case::audited("Audit", KeySecret::Found(Some(KEY.into())), false, "Auditing")]
+    #[case::audited_in_vain("Audit", KeySecret::NotFound, false, "SecretNotFound")]
     #[case::not_applied("Enforce", KeySecret::Found(Some(KEY.into())), true, "WebhookNotConfigured")]
     #[case::no_secret("Enforce", KeySecret::NotFound, false, "SecretNotFound")]
     #[case::no_key("Enforce", KeySecret::Found(None), false, "KeyInvalid")]
@@ -124,9 +127,18 @@ cJQ2C9XkKAyPvZXIivQxaTPRXQAodApL2oI/Vo+bK979KcWrzEn/f0B/bg==
     fn states(#[case] mode: &str, #[case] secret: KeySecret, #[case] failed: bool, #[case] reason: &str) {
         let policy = policy(mode);
         let error = failed.then_some(kube::Error::LinesCodecMaxLineLengthExceeded);
-        let state = state(&policy, &rules(&policy, secret), error.as_ref());
+        let state = state(&rules(&policy, secret), error.as_ref());
         assert_eq!(state.reason(), reason);
         insta::assert_snapshot!(format!("state_{mode}_{reason}"), state.message());
+    }
+
+    /// An object that does not parse says what to do, and that nothing passes meanwhile (R-OPR-6).
+    #[test]
+    fn an_unreadable_policy_is_stalled() {
+        let unreadable = InvalidPolicy::Unreadable("unknown field `requires`".to_owned());
+        let state = state(&Rules::broken(unreadable), None);
+        assert!(matches!(&state, State::Stalled { reason, .. } if reason == "SpecInvalid"));
+        insta::assert_snapshot!(state.message());
     }
 
     /// A second look writes nothing.

@@ -4,7 +4,7 @@ use berth_crds::ImagePolicy;
 use berth_operator_core::image_policy::{InvalidPolicy, Rules};
 use kube::ResourceExt;
 
-use crate::{image_policy::keys::Keys, stores::Guarded};
+use crate::{image_policy::keys::Keys, stores::Guarded, unreadable};
 
 /// The rules of a policy, with its keys as they are now.
 pub async fn rules(policy: &Guarded<ImagePolicy>, keys: &Keys) -> Rules {
@@ -13,6 +13,6 @@ pub async fn rules(policy: &Guarded<ImagePolicy>, keys: &Keys) -> Rules {
             let namespace = policy.namespace().unwrap_or_default();
             Rules::new(&policy.spec, &keys.of(&namespace, &policy.spec).await)
         }
-        Err(error) => Rules::broken(InvalidPolicy::Unreadable(error.to_string())),
+        Err(invalid) => Rules::broken(InvalidPolicy::Unreadable(unreadable::cause(invalid))),
     }
 }

@@ -12,7 +12,7 @@ mod watches;
 use std::{sync::Arc, time::Duration};
 
 use berth_crds::Registry;
-use berth_operator_core::registry::{Installation, RegistryError};
+use berth_operator_core::registry::{Installation, RegistryError, status::refused};
 use kube::runtime::controller::Action;
 
 use crate::{
@@ -21,6 +21,7 @@ use crate::{
     certs::CertificateError,
     runner::{self, Reason},
     stores::Guarded,
+    unreadable,
 };
 
 /// Looked at again although nothing was seen to change: a net, should a watch have missed something.
@@ -90,7 +91,8 @@ async fn reconcile(object: Arc<Guarded<Registry>>, context: Context) -> Result<A
         Ok(registry) if registry.metadata.deletion_timestamp.is_some() => return Ok(Action::await_change()),
         Ok(registry) => registry,
         Err(invalid) => {
-            status::write_unreadable(&context, invalid).await?;
+            let error = RegistryError::ObjectInvalid { cause: unreadable::cause(invalid) };
+            unreadable::write::<Registry>(&context, invalid, &refused(&error)).await?;
             return Ok(Action::requeue(NET));
         }
     };

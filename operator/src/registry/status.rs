@@ -14,12 +14,11 @@ use berth_operator_core::{
 use jiff::Timestamp;
 use k8s_openapi::{
     api::{apps::v1::Deployment, core::v1::Pod},
-    apimachinery::pkg::apis::meta::v1::{Condition, Time},
+    apimachinery::pkg::apis::meta::v1::Time,
 };
 use kube::{
     Api, Resource as _,
     api::{ListParams, Patch, PatchParams},
-    core::{ApiResource, DeserializeGuard, DynamicObject, error_boundary::InvalidObject},
     runtime::events::EventType,
 };
 use serde_json::json;
@@ -82,35 +81,6 @@ pub(super) async fn write_failed(
     };
     let state = State::Progressing { reason: "ApplyFailed".to_owned(), message };
     patch(context, registry, &owner, &state, deployment.as_ref(), Facts::default()).await
-}
-
-/// Writes that an object cannot be read. The conditions in it cannot be read either, so they are made anew, unless the
-/// same was written for this generation already.
-pub(super) async fn write_unreadable(
-    context: &Context,
-    invalid: &InvalidObject,
-) -> Result<(), ReconcileError> {
-    let meta = &invalid.metadata;
-    let (Some(namespace), Some(name)) = (&meta.namespace, &meta.name) else {
-        return Err(ReconcileError::Nameless);
-    };
-    let error = RegistryError::ObjectInvalid { cause: invalid.error.chars().take(300).collect() };
-    let state = status::refused(&error);
-    let resource = ApiResource::erase::<Registry>(&());
-    let api: Api<DynamicObject> = Api::namespaced_with(context.client.clone(), namespace, &resource);
-    let object = api.get(name).await?;
-    let before = object.data.pointer("/status/conditions").cloned().unwrap_or_default();
-    let before: Vec<Condition> = serde_json::from_value(before).unwrap_or_default();
-    let conditions = state.conditions(meta.generation, &before, &Time(Timestamp::now()));
-    if conditions == before {
-        return Ok(());
-    }
-    let status =
-        RegistryStatus { observed_generation: meta.generation, conditions, ..RegistryStatus::default() };
-    apply(context, namespace, name, &status).await?;
-    let subject: Guarded<Registry> = DeserializeGuard(Err(invalid.clone()));
-    events::publish(context, &subject, EventType::Warning, error.reason(), &error.to_string()).await;
-    Ok(())
 }
 
 fn deployments(context: &Context, owner: &Owner) -> Api<Deployment> {

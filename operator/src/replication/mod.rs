@@ -36,6 +36,7 @@ use crate::{
     replication::{build::build, status::Outcome, validate::Obstacle},
     runner::{self, Reason},
     stores::Guarded,
+    unreadable,
 };
 
 const NAME: &str = "replication";
@@ -125,8 +126,14 @@ async fn reconcile(
     object: Arc<DeserializeGuard<ReplicationPolicy>>,
     context: Context,
 ) -> Result<Action, ReplicationError> {
-    // What does not parse has no status that could be read, so none is written; the schema keeps such objects out.
-    let Ok(policy) = &object.0 else { return Ok(Action::await_change()) };
+    let policy = match &object.0 {
+        Ok(policy) => policy,
+        Err(invalid) => {
+            let obstacle = Obstacle::Unreadable(unreadable::cause(invalid));
+            unreadable::write::<ReplicationPolicy>(&context, invalid, &obstacle.state()).await?;
+            return Ok(Action::requeue(EACH));
+        }
+    };
     // Children of an object that is going away would only have to be swept up after it.
     let Some(owner) =
         Owner::replication_policy(policy).filter(|_| policy.metadata.deletion_timestamp.is_none())

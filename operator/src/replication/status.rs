@@ -35,7 +35,7 @@ pub(super) struct Outcome<'a> {
 
 fn state(policy: &ReplicationPolicy, outcome: &Outcome<'_>) -> State {
     if let Some(obstacle) = outcome.obstacle {
-        return State::Stalled { reason: obstacle.reason().to_owned(), message: obstacle.to_string() };
+        return obstacle.state();
     }
     let Some(end) = newest_ended(outcome.passes).and_then(|pass| pass.end.as_ref()) else {
         return if policy.spec.paused {

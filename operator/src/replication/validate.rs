@@ -3,13 +3,21 @@
 
 use std::collections::BTreeMap;
 
-use berth_operator_core::replication::{InvalidField, Plan, Side};
+use berth_operator_core::{
+    conditions::State,
+    replication::{InvalidField, Plan, Side},
+};
 
 use crate::replication::fetch::World;
 
 /// Why no pass can begin. All of these heal by themselves when the cause does.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Obstacle {
+    #[error(
+        "the object cannot be read: {0}; correct it with kubectl edit, or install the CRDs of this version; no pass \
+         begins until then"
+    )]
+    Unreadable(String),
     #[error(transparent)]
     Spec(#[from] InvalidField),
     #[error(
@@ -28,12 +36,17 @@ impl Obstacle {
     /// Stable name for the condition.
     pub(super) fn reason(&self) -> &'static str {
         match self {
-            Self::Spec(_) => "SpecInvalid",
+            Self::Unreadable(_) | Self::Spec(_) => "SpecInvalid",
             Self::NamespaceNotManaged(_) => "NamespaceNotManaged",
             Self::RegistryNotFound { .. } => "RegistryNotFound",
             Self::SecretNotFound { .. } => "SecretNotFound",
             Self::SecretKeyMissing { .. } => "SecretKeyMissing",
         }
+    }
+
+    /// The state of a policy that it is in the way of.
+    pub(super) fn state(&self) -> State {
+        State::Stalled { reason: self.reason().to_owned(), message: self.to_string() }
     }
 }
 

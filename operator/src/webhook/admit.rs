@@ -111,7 +111,7 @@ impl Admission {
             Ok(requirements) => self.check(namespace, requirements, subjects, until).await,
             Err(error) => return Some(Answer::cannot_judge(&policy, rules.mode, &subjects, error)),
         };
-        Some(Answer::judge(&policy, rules.mode, &findings))
+        Some(Answer::judge(&policy, rules.mode, rules.uncheckable, &findings))
     }
 
     /// Checks each image once, several at a time; the order of the answers is that of the subjects.

@@ -12,7 +12,7 @@ use prometheus_client::{
 /// Labels of a review.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Review {
-    /// `allowed`, `warned`, `denied`, or `none` where there was no verdict.
+    /// `allowed`, `audited`, `warned`, `denied`, or `none` where there was no verdict.
     pub outcome: &'static str,
 }
 
@@ -42,6 +42,7 @@ impl Reviews {
             None => "none",
             Some(answer) if !answer.allowed => "denied",
             Some(answer) if !answer.warnings.is_empty() => "warned",
+            Some(answer) if !answer.audited.is_empty() => "audited",
             Some(_) => "allowed",
         };
         self.reviews.get_or_create(&Review { outcome }).inc();

@@ -130,6 +130,16 @@ async fn warn_lets_in_and_tells() {
     assert!(response["warnings"][0].as_str().unwrap().contains("no signature was found"), "{response}");
 }
 
+/// R-OPR-6: `Audit` lets in and tells the caller nothing.
+#[tokio::test]
+async fn audit_lets_in_and_tells_nobody() {
+    let mut world = World::new().await;
+    world.policy("silent", "Audit", &json!({"pem": world.key.pem()}));
+    world.registry.push("app", "v1", "one");
+    let response = world.review("silent", &[&format!("{HOST}/app:v1")], None).await;
+    assert_eq!(response, json!({"uid": "u1", "allowed": true}));
+}
+
 /// A missing Secret keeps everything out that the policy governs, and nothing else; its appearance heals.
 #[tokio::test]
 async fn a_policy_whose_key_is_missing_fails_closed_and_heals() {

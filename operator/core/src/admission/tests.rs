@@ -204,23 +204,92 @@ fn findings() -> Vec<(Subject, Finding)> {
 /// A denial names image, container, policy, what was found, what is missing and the cure.
 #[test]
 fn words_of_a_denial() {
-    let answer = Answer::judge("team-a/signed", Mode::Enforce, &findings());
+    let answer = Answer::judge("team-a/signed", Mode::Enforce, Uncheckable::Deny, &findings());
     insta::assert_json_snapshot!(answer.review("u1"));
 }
 
 #[test]
 fn words_of_a_warning() {
-    let answer = Answer::judge("team-a/signed", Mode::Warn, &findings());
+    let answer = Answer::judge("team-a/signed", Mode::Warn, Uncheckable::Deny, &findings());
     insta::assert_json_snapshot!(answer.review("u1"));
+}
+
+/// What would have been refused is there for who reads the records, and nobody else (R-OPR-6).
+#[test]
+fn an_audit_is_silent_and_complete() {
+    let denied = Answer::judge("team-a/signed", Mode::Enforce, Uncheckable::Deny, &findings());
+    let audited = Answer::judge("team-a/signed", Mode::Audit, Uncheckable::Deny, &findings());
+    assert_eq!(audited.audited.join("\n"), denied.message);
+    assert_eq!(audited.complaints(), denied.complaints());
+    assert_eq!(audited.review("u1"), Answer::allow().review("u1"));
+}
+
+fn unchecked(reason: &str) -> Finding {
+    Finding::uncheckable(reason, "it is so")
+}
+
+/// `uncheckable` speaks about outages only: what a registry shows, or what stays as it is, is refused all the same.
+#[rstest]
+#[case::no_answer("DeadlineExceeded", true)]
+#[case::unreachable("Unreachable", true)]
+#[case::failing("Refused", true)]
+#[case::throttled("Throttled", true)]
+#[case::credentials("Unauthorized", true)]
+#[case::too_many_referrers("TooMuchEvidence", false)]
+#[case::too_large("TooLarge", false)]
+#[case::forged("DigestMismatch", false)]
+#[case::elsewhere("NotARegistry", false)]
+#[case::other_team("OtherNamespace", false)]
+#[case::no_image("ImageInvalid", false)]
+#[case::new_and_unknown("Whatever", false)]
+fn what_uncheckable_lets_in(#[case] reason: &str, #[case] passes: bool) {
+    let uses = images(&pod(&[("a", "r.io/app:v1")]).to_string()).unwrap();
+    let subject = subjects(&["**".parse().unwrap()], uses).unwrap().remove(0);
+    let findings = [(subject, unchecked(reason))];
+    let answer = |mode, uncheckable| Answer::judge("a/b", mode, uncheckable, &findings);
+    let denied = answer(Mode::Enforce, Uncheckable::Deny);
+    assert!(!denied.allowed && denied.warnings.is_empty());
+    assert_eq!(denied.message.contains("try again"), passes, "{}", denied.message);
+    let lenient = answer(Mode::Enforce, Uncheckable::Warn);
+    assert_eq!((lenient.allowed, lenient.warnings.len()), (passes, usize::from(passes)));
+    for mode in [Mode::Warn, Mode::Audit] {
+        assert_eq!(answer(mode, Uncheckable::Warn), answer(mode, Uncheckable::Deny));
+    }
+}
+
+/// One image that could not be checked does not buy a way in for one that was, and failed.
+#[test]
+fn a_denial_stands_beside_a_warning() {
+    let of = |image: &str, finding: Finding| {
+        let uses = images(&pod(&[("a", image)]).to_string()).unwrap();
+        (subjects(&["**".parse().unwrap()], uses).unwrap().remove(0), finding)
+    };
+    let findings = [
+        of("r.io/app:v1", Finding { verdict: Verdict::image_not_found(), digest: None }),
+        of("r.io/b", unchecked("Unreachable")),
+    ];
+    let answer = Answer::judge("a/b", Mode::Enforce, Uncheckable::Warn, &findings);
+    assert!(!answer.allowed && answer.message.contains("r.io/app:v1") && !answer.message.contains("r.io/b"));
+    assert!(answer.warnings[0].contains("r.io/b"));
+}
+
+/// Two policies on one image answer each for itself, and the API server refuses if one does: a mild one loosens nothing.
+#[test]
+fn policies_do_not_loosen_each_other() {
+    let answers = [Mode::Audit, Mode::Warn, Mode::Enforce].map(|mode| {
+        let policy = format!("team-a/{mode:?}");
+        Answer::judge(&policy, mode, Uncheckable::Warn, &findings())
+    });
+    assert_eq!(answers.map(|answer| answer.allowed), [true, true, false]);
 }
 
 #[test]
 fn satisfied_policies_are_silent() {
     let admit = Finding { verdict: admitted(), digest: None };
     let all: Vec<_> = findings().into_iter().map(|(subject, _)| (subject, admit.clone())).collect();
-    for mode in [Mode::Enforce, Mode::Warn] {
-        assert_eq!(Answer::judge("a/b", mode, &all), Answer::allow());
-        assert_eq!(Answer::judge("a/b", mode, &[]), Answer::allow());
+    for mode in [Mode::Enforce, Mode::Warn, Mode::Audit] {
+        assert_eq!(Answer::judge("a/b", mode, Uncheckable::Deny, &all), Answer::allow());
+        assert_eq!(Answer::judge("a/b", mode, Uncheckable::Deny, &[]), Answer::allow());
     }
     insta::assert_json_snapshot!(Answer::allow().review("u1"));
 }
@@ -247,7 +316,7 @@ fn long_answers_are_cut() {
             (subject, Finding::uncheckable("Unreachable", "x".repeat(9000), true))
         })
         .collect();
-    let answer = Answer::judge("a/b", Mode::Enforce, &findings);
+    let answer = Answer::judge("a/b", Mode::Enforce, Uncheckable::Deny, &findings);
     assert!(answer.message.ends_with("and 20 more images"));
     assert!(answer.message.lines().count() == 11 && answer.message.len() < 32_000);
 }

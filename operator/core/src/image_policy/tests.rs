@@ -143,6 +143,69 @@ fn no_pattern_at_all_is_refused() {
     assert_eq!(rules(spec, &[]).policy.unwrap_err().reason(), "SpecInvalid");
 }
 
+#[rstest]
+#[case("Enforce", Mode::Enforce)]
+#[case("Warn", Mode::Warn)]
+#[case("Audit", Mode::Audit)]
+fn modes(#[case] written: &str, #[case] mode: Mode) {
+    let mut spec = policy_with(&json!([pem("a", RELEASE)]), None);
+    spec["mode"] = written.into();
+    assert_eq!(rules(spec, &[]).mode, mode);
+}
+
+#[rstest]
+#[case(Value::Null, Uncheckable::Deny)]
+#[case("Deny".into(), Uncheckable::Deny)]
+#[case("Warn".into(), Uncheckable::Warn)]
+fn uncheckable(#[case] written: Value, #[case] expected: Uncheckable) {
+    let mut spec = policy_with(&json!([pem("a", RELEASE)]), None);
+    spec["uncheckable"] = written;
+    assert_eq!(rules(spec, &[]).uncheckable, expected);
+}
+
+/// Kubernetes would refuse the whole webhook configuration for one of these (R-OPR-6).
+#[rstest]
+#[case(json!({"matchLabels": {"app": "web"}}), None)]
+#[case(json!({"matchExpressions": [{"key": "app", "operator": "Exists"}]}), None)]
+#[case(json!({"matchLabels": {"a b": "web"}}), Some("matchLabels"))]
+#[case(json!({"matchLabels": {"app": "w b"}}), Some("matchLabels"))]
+#[case(json!({"matchExpressions": [{"key": "-", "operator": "Exists"}]}), Some("matchExpressions[0]"))]
+#[case(json!({"matchExpressions": [{"key": "app", "operator": "In", "values": ["a", "b c"]}]}), Some("matchExpressions[0]"))]
+#[case(json!({"matchExpressions": [{"key": "app", "operator": "NotIn"}]}), Some("matchExpressions[0]"))]
+#[case(json!({"matchExpressions": [{"key": "app", "operator": "Exists", "values": ["a"]}]}), Some("matchExpressions[0]"))]
+fn selectors(#[case] selector: Value, #[case] wrong: Option<&str>) {
+    for field in ["namespaces", "objects"] {
+        let mut spec = policy_with(&json!([pem("a", RELEASE)]), None);
+        spec[field] = selector.clone();
+        match (rules(spec, &[]).policy, wrong) {
+            (Ok(_), None) => {}
+            (Err(error), Some(part)) => {
+                assert_eq!(error.reason(), "SpecInvalid");
+                assert!(error.to_string().starts_with(&format!("spec.{field}.{part}: ")), "{error}");
+            }
+            (policy, wrong) => panic!("{selector}: {policy:?}, not {wrong:?}"),
+        }
+    }
+}
+
+/// A policy that is half understood must not be applied (CVE-2025-29778): wherever the field stands.
+#[rstest]
+#[case("/", "require_all")]
+#[case("/objects", "match")]
+#[case("/objects/matchExpressions/0", "value")]
+#[case("/require/0", "signatures")]
+#[case("/require/0/signature", "minimum")]
+#[case("/require/0/signature/authorities/0", "until")]
+#[case("/require/0/signature/authorities/0/key", "rekor")]
+fn unknown_fields_are_refused(#[case] at: &str, #[case] field: &str) {
+    let mut spec = policy_with(&json!([pem("a", RELEASE)]), None);
+    spec["objects"] = json!({"matchExpressions": [{"key": "app", "operator": "Exists"}]});
+    serde_json::from_value::<ImagePolicySpec>(spec.clone()).unwrap();
+    spec.pointer_mut(at.trim_end_matches('/')).unwrap()[field] = json!({});
+    let error = serde_json::from_value::<ImagePolicySpec>(spec).unwrap_err().to_string();
+    assert!(error.contains(&format!("unknown field `{field}`")), "{error}");
+}
+
 #[test]
 fn every_secret_is_asked_for_once() {
     let authorities = json!([secret("a", "x"), pem("b", RELEASE), secret("c", "y"), secret("d", "x")]);
