@@ -228,6 +228,12 @@ impl Finding {
     pub fn uncheckable(reason: &str, cause: impl Display, transient: bool) -> Self {
         Self { verdict: Verdict::could_not_check(reason, cause, transient), digest: None }
     }
+
+    /// Whether the same check may come to something when a registry is well again. What only somebody's hand can change
+    /// is not among it: whoever may push could make an image uncheckable for ever.
+    fn may_pass(&self) -> bool {
+        matches!(self.verdict, Verdict::CouldNotCheck { transient: true, .. })
+    }
 }
 
 /// How much a policy insists.
@@ -353,37 +359,14 @@ struct Status<'a> {
     message: &'a str,
 }
 
-/// Reasons of [`Verdict::CouldNotCheck`] that pass without anybody's doing, as `ClientError` and the webhook name them.
-const PASSING: &[&str] = &[
-    "DeadlineExceeded",
-    "FactsOutdated",
-    "NoAuthority",
-    "Refused",
-    "Throttled",
-    "Unauthorized",
-    "Unreachable",
-];
-
-impl Finding {
-    /// Whether the image could not be checked, and the same check may succeed when a registry is well again. What only
-    /// somebody's hand can change is not among it: whoever may push could make an image uncheckable for ever.
-    fn may_pass(&self) -> bool {
-        matches!(&self.verdict, Verdict::CouldNotCheck { reason, .. } if PASSING.contains(&reason.as_str()))
-    }
-}
-
 /// The image, what was found and is missing, the cure, and then who asked and who answers.
 fn complaint(policy: &str, subject: &Subject, finding: &Finding) -> Option<String> {
     if finding.verdict.is_admitted() {
         return None;
     }
-    let explanation = match (&subject.image, &finding.verdict) {
-        (Err(error), _) => error.to_string(),
-        // To try again would only take time.
-        (Ok(image), Verdict::CouldNotCheck { message, .. }) if !finding.may_pass() => {
-            format!("{image} cannot be checked: {message}")
-        }
-        (Ok(image), verdict) => verdict.explain(image, finding.digest.as_ref()),
+    let explanation = match &subject.image {
+        Ok(image) => finding.verdict.explain(image, finding.digest.as_ref()),
+        Err(error) => error.to_string(),
     };
     Some(format!("{explanation} ({}; ImagePolicy {policy})", subject.places()))
 }

@@ -1,10 +1,10 @@
 //! From an `ImagePolicy`, as it is stored, to rules that can be applied to a review. Whatever is wrong with a policy, it
 //! has rules: it then governs at least what it says it governs, and lets nothing pass.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt::Display,
-};
+mod material;
+mod words;
+
+use std::{collections::BTreeMap, fmt::Display};
 
 use berth_crds::{
     ImagePolicySpec, Operator, Selector,
@@ -20,21 +20,8 @@ use crate::{
     labels,
 };
 
-/// The key of a Secret that holds a public key, as `cosign generate-key-pair` names the file.
-pub const SECRET_KEY: &str = "cosign.pub";
-
-/// What became of a Secret that a policy names.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum KeySecret {
-    /// It is there; the value of [`SECRET_KEY`], if it has one.
-    Found(Option<Vec<u8>>),
-    /// It is not there.
-    NotFound,
-    /// It may not be read, because the operator does not work in that namespace.
-    NotManaged,
-    /// The API server was asked in vain.
-    Unreadable(String),
-}
+pub use material::{Material, PUBLIC_KEY, secrets};
+pub use words::summary;
 
 /// Why a policy cannot judge. The message begins with the path of a field.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -116,18 +103,9 @@ pub struct Rules {
     pub policy: Result<Policy, InvalidPolicy>,
 }
 
-/// Names of the Secrets that a policy takes keys from.
-pub fn secrets(spec: &ImagePolicySpec) -> BTreeSet<&str> {
-    let signatures = spec.require.iter().filter_map(|requirement| requirement.signature.as_ref());
-    signatures
-        .flat_map(|signature| &signature.authorities)
-        .filter_map(|authority| authority.key.secret_name.as_deref())
-        .collect()
-}
-
 impl Rules {
     /// Reads a spec, given what became of each of its [`secrets`].
-    pub fn new(spec: &ImagePolicySpec, secrets: &BTreeMap<String, KeySecret>) -> Self {
+    pub fn new(spec: &ImagePolicySpec, secrets: &BTreeMap<String, Material>) -> Self {
         let mode = mode(spec.mode);
         let uncheckable = match spec.uncheckable {
             Some(written::Uncheckable::Warn) => Uncheckable::Warn,
@@ -159,11 +137,11 @@ pub fn mode(mode: written::Mode) -> Mode {
 /// A selector as the webhook configuration takes it; `path` is the field that writes it. One label that Kubernetes does
 /// not take would keep the whole configuration, every other policy's entry with it, from being written.
 pub fn selector(path: &str, selector: &Selector) -> Result<LabelSelector, InvalidPolicy> {
-    let label = |path: String, key: &str, values: &mut dyn Iterator<Item = &String>| {
+    let label = |path: String, key: &str, values: &[String]| {
         if !labels::is_key(key) {
             return Err(spec(path, format!("{key:?} is no key of a label, so nothing is selected")));
         }
-        match values.find(|value| !labels::is_value(value)) {
+        match values.iter().find(|value| !labels::is_value(value)) {
             Some(value) => {
                 Err(spec(path, format!("{value:?} is no value of a label, so nothing is selected")))
             }
@@ -171,11 +149,11 @@ pub fn selector(path: &str, selector: &Selector) -> Result<LabelSelector, Invali
         }
     };
     for (key, value) in &selector.match_labels {
-        label(format!("{path}.matchLabels"), key, &mut [value].into_iter())?;
+        label(format!("{path}.matchLabels"), key, std::slice::from_ref(value))?;
     }
     for (index, expression) in selector.match_expressions.iter().enumerate() {
         let path = format!("{path}.matchExpressions[{index}]");
-        label(path.clone(), &expression.key, &mut expression.values.iter())?;
+        label(path.clone(), &expression.key, &expression.values)?;
         if matches!(expression.operator, Operator::In | Operator::NotIn) == expression.values.is_empty() {
             return Err(spec(path, "In and NotIn take values, Exists and DoesNotExist take none"));
         }
@@ -227,7 +205,7 @@ fn spec(path: impl Into<String>, cause: impl Display) -> InvalidPolicy {
 fn policy(
     policy: &ImagePolicySpec,
     images: &[Pattern],
-    secrets: &BTreeMap<String, KeySecret>,
+    secrets: &BTreeMap<String, Material>,
 ) -> Result<Policy, InvalidPolicy> {
     for (path, written) in [("spec.namespaces", &policy.namespaces), ("spec.objects", &policy.objects)] {
         written.as_ref().map_or(Ok(()), |written| selector(path, written).map(drop))?;
@@ -245,7 +223,7 @@ fn policy(
 fn signatures(
     path: &str,
     signature: &Signature,
-    secrets: &BTreeMap<String, KeySecret>,
+    secrets: &BTreeMap<String, Material>,
 ) -> Result<Quorum, InvalidPolicy> {
     let authorities = signature.authorities.iter().enumerate().map(|(index, authority)| {
         let key = key(&format!("{path}.authorities[{index}].key"), authority, secrets)?;
@@ -259,39 +237,18 @@ fn signatures(
 fn key(
     path: &str,
     authority: &Authority,
-    secrets: &BTreeMap<String, KeySecret>,
+    secrets: &BTreeMap<String, Material>,
 ) -> Result<PublicKey, InvalidPolicy> {
     let (path, pem) = match (&authority.key.pem, &authority.key.secret_name) {
-        (Some(pem), None) => (format!("{path}.pem"), pem.as_bytes()),
+        (Some(pem), None) => (format!("{path}.pem"), pem.as_str()),
         (None, Some(secret)) => {
             let path = format!("{path}.secretName");
-            let pem = secret_value(&path, secret, secrets.get(secret))?;
+            let pem = Material::value(secrets, &path, secret, PUBLIC_KEY)?;
             (path, pem)
         }
         _ => return Err(spec(path, "write exactly one of pem and secretName")),
     };
-    // Text that is not UTF-8 is no PEM.
-    let text = String::from_utf8_lossy(pem);
-    PublicKey::from_pem(&text).map_err(|error| InvalidPolicy::Key { path, cause: error.to_string() })
-}
-
-fn secret_value<'a>(
-    path: &str,
-    name: &str,
-    secret: Option<&'a KeySecret>,
-) -> Result<&'a [u8], InvalidPolicy> {
-    let (path, secret_name) = (path.to_owned(), name.to_owned());
-    match secret {
-        Some(KeySecret::Found(Some(pem))) => Ok(pem),
-        Some(KeySecret::Found(None)) => {
-            Err(InvalidPolicy::Key { path, cause: format!("the Secret {name} has no key {SECRET_KEY}") })
-        }
-        Some(KeySecret::NotManaged) => Err(InvalidPolicy::NamespaceNotManaged { path }),
-        Some(KeySecret::Unreadable(cause)) => {
-            Err(InvalidPolicy::SecretUnreadable { path, secret: secret_name, cause: cause.clone() })
-        }
-        Some(KeySecret::NotFound) | None => Err(InvalidPolicy::SecretNotFound { path, secret: secret_name }),
-    }
+    PublicKey::from_pem(pem).map_err(|error| InvalidPolicy::Key { path, cause: error.to_string() })
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Public keys out of Secrets: read when a policy needs them, forgotten when the Secret changes. Used by the controller
+//! What policies take from Secrets: read when a policy needs it, forgotten when the Secret changes. Used by the controller
 //! for its conditions and by the webhook for its verdicts, so that both see the same.
 
 use std::{
@@ -8,7 +8,7 @@ use std::{
 };
 
 use berth_crds::ImagePolicySpec;
-use berth_operator_core::image_policy::{KeySecret, SECRET_KEY, secrets};
+use berth_operator_core::image_policy::{Material, secrets};
 use futures::{StreamExt, stream};
 use k8s_openapi::api::core::v1::Secret;
 use kube::{
@@ -26,7 +26,7 @@ use tokio::{
 
 use crate::Scope;
 
-/// A key is read anew after this time, should the watch have missed its change.
+/// A Secret is read anew after this time, should the watch have missed its change.
 const MAX_AGE: Duration = Duration::from_mins(1);
 
 /// The API server is waited for so long. Reviews are waiting, too.
@@ -35,8 +35,8 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// Namespace and name.
 type SecretName = (String, String);
 
-/// When a Secret was read, and the value of its key, if it has one.
-type Read = (Instant, Option<Vec<u8>>);
+/// When a Secret was read, and what was found.
+type Read = (Instant, Material);
 
 /// Contents of the Secrets that policies take keys from.
 pub struct Keys {
@@ -61,7 +61,7 @@ impl Keys {
     }
 
     /// What became of each Secret that a policy of `namespace` names.
-    pub async fn of(&self, namespace: &str, spec: &ImagePolicySpec) -> BTreeMap<String, KeySecret> {
+    pub async fn of(&self, namespace: &str, spec: &ImagePolicySpec) -> BTreeMap<String, Material> {
         let mut found = BTreeMap::new();
         for name in secrets(spec) {
             found.insert(name.to_owned(), self.get(namespace, name).await);
@@ -69,33 +69,34 @@ impl Keys {
         found
     }
 
-    async fn get(&self, namespace: &str, name: &str) -> KeySecret {
+    async fn get(&self, namespace: &str, name: &str) -> Material {
         if !self.scope.contains(namespace) {
-            return KeySecret::NotManaged;
+            return Material::NotManaged;
         }
         let key = (namespace.to_owned(), name.to_owned());
         let before = {
             let mut kept = self.kept();
             match kept.asked.entry(key.clone()).or_default() {
-                Some((read, value)) if read.elapsed() < MAX_AGE => return KeySecret::Found(value.clone()),
+                Some((read, material)) if read.elapsed() < MAX_AGE => return material.clone(),
                 _ => kept.forgotten,
             }
         };
         let api = Api::<Secret>::namespaced(self.client.clone(), namespace);
         let Ok(answer) = timeout(PATIENCE, api.get_opt(name)).await else {
-            return KeySecret::Unreadable("the API server did not answer in time".to_owned());
+            return Material::Unreadable("the API server did not answer in time".to_owned());
         };
         match answer {
             Ok(Some(secret)) => {
-                let value = secret.data.unwrap_or_default().remove(SECRET_KEY).map(|value| value.0);
+                let data = secret.data.unwrap_or_default();
+                let material = Material::of(data.iter().map(|(key, value)| (key, value.0.as_slice())));
                 let mut kept = self.kept();
                 if kept.forgotten == before {
-                    kept.asked.insert(key, Some((Instant::now(), value.clone())));
+                    kept.asked.insert(key, Some((Instant::now(), material.clone())));
                 }
-                KeySecret::Found(value)
+                material
             }
-            Ok(None) => KeySecret::NotFound,
-            Err(error) => KeySecret::Unreadable(error.to_string()),
+            Ok(None) => Material::NotFound,
+            Err(error) => Material::Unreadable(error.to_string()),
         }
     }
 

@@ -104,7 +104,8 @@ async fn reconcile(context: &Context, keys: &Keys) -> Result<(), kube::Error> {
     let mut failure = None;
     for guarded in world.policies.values() {
         let rules = validate::rules(guarded, keys).await;
-        let state = status::state(&rules, applied.as_ref().err());
+        let state =
+            status::state(guarded.0.as_ref().ok().map(|policy| &policy.spec), &rules, applied.as_ref().err());
         let written = match &guarded.0 {
             Ok(policy) => status::write(context, policy, &state).await,
             Err(invalid) => unreadable::write::<ImagePolicy>(context, invalid, &state).await,

@@ -1,13 +1,12 @@
 //! Fifth verb: says in the policy's own status whether it is in force, and if not, what to do. Written only when it
 //! changes.
 
-use berth_crds::{ImagePolicy, ImagePolicyStatus, image_policy::Scope};
+use berth_crds::{ImagePolicy, ImagePolicySpec, ImagePolicyStatus, image_policy::Scope};
 use berth_operator_core::{
     admission::Mode,
     conditions::State,
-    image_policy::{InvalidPolicy, Rules},
+    image_policy::{InvalidPolicy, Rules, summary},
 };
-use berth_registry_core::Pattern;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::{
@@ -20,8 +19,9 @@ use serde_json::json;
 
 use crate::{Context, events, field_managers};
 
-/// What became of a policy. `applied` is the error of the webhook configuration, if it could not be written.
-pub(super) fn state(rules: &Rules, applied: Option<&kube::Error>) -> State {
+/// What became of a policy, whose spec is `None` if it cannot be read. `applied` is the error of the webhook
+/// configuration, if it could not be written.
+pub(super) fn state(spec: Option<&ImagePolicySpec>, rules: &Rules, applied: Option<&kube::Error>) -> State {
     match (&rules.policy, applied) {
         (Err(error), _) => {
             let meanwhile = match rules.mode {
@@ -42,13 +42,12 @@ pub(super) fn state(rules: &Rules, applied: Option<&kube::Error>) -> State {
             message: format!("the webhook configuration could not be written: {error}"),
         },
         (Ok(_), None) => {
-            let (reason, verb) = match rules.mode {
-                Mode::Enforce => ("Enforcing", "are refused"),
-                Mode::Warn => ("Warning", "are warned of"),
-                Mode::Audit => ("Auditing", "are recorded, and run"),
+            let reason = match rules.mode {
+                Mode::Enforce => "Enforcing",
+                Mode::Warn => "Warning",
+                Mode::Audit => "Auditing",
             };
-            let images = rules.images.iter().map(Pattern::as_str).collect::<Vec<_>>().join(", ");
-            State::Ready { reason, message: format!("images {images} that do not hold {verb}") }
+            State::Ready { reason, message: spec.map(summary).unwrap_or_default() }
         }
     }
 }
@@ -91,7 +90,7 @@ pub(super) async fn write(context: &Context, policy: &ImagePolicy, state: &State
 #[cfg(test)]
 mod tests {
     use super::*;
-    use berth_operator_core::image_policy::KeySecret;
+    use berth_operator_core::image_policy::{Material, PUBLIC_KEY};
     use rstest::rstest;
 
     fn policy(mode: &str) -> ImagePolicy {
@@ -109,25 +108,29 @@ cJQ2C9XkKAyPvZXIivQxaTPRXQAodApL2oI/Vo+bK979KcWrzEn/f0B/bg==
 -----END PUBLIC KEY-----
 ";
 
-    fn rules(policy: &ImagePolicy, secret: KeySecret) -> Rules {
+    fn found(value: &str) -> Material {
+        Material::Found([(PUBLIC_KEY.to_owned(), value.to_owned())].into())
+    }
+
+    fn rules(policy: &ImagePolicy, secret: Material) -> Rules {
         Rules::new(&policy.spec, &[("cosign".to_owned(), secret)].into())
     }
 
     #[rstest]
-    #[case::enforced("Enforce", KeySecret::Found(Some(KEY.into())), false, "Enforcing")]
-    #[case::warned("Warn", KeySecret::Found(Some(KEY.into())), false, "Warning")]
-    #[case::audited("Audit", KeySecret::Found(Some(KEY.into())), false, "Auditing")]
-    #[case::audited_in_vain("Audit", KeySecret::NotFound, false, "SecretNotFound")]
-    #[case::not_applied("Enforce", KeySecret::Found(Some(KEY.into())), true, "WebhookNotConfigured")]
-    #[case::no_secret("Enforce", KeySecret::NotFound, false, "SecretNotFound")]
-    #[case::no_key("Enforce", KeySecret::Found(None), false, "KeyInvalid")]
-    #[case::nonsense("Warn", KeySecret::Found(Some(b"x".to_vec())), false, "KeyInvalid")]
-    #[case::elsewhere("Enforce", KeySecret::NotManaged, false, "NamespaceNotManaged")]
-    #[case::unreadable("Enforce", KeySecret::Unreadable("timed out".into()), false, "SecretUnreadable")]
-    fn states(#[case] mode: &str, #[case] secret: KeySecret, #[case] failed: bool, #[case] reason: &str) {
+    #[case::enforced("Enforce", found(KEY), false, "Enforcing")]
+    #[case::warned("Warn", found(KEY), false, "Warning")]
+    #[case::audited("Audit", found(KEY), false, "Auditing")]
+    #[case::audited_in_vain("Audit", Material::NotFound, false, "SecretNotFound")]
+    #[case::not_applied("Enforce", found(KEY), true, "WebhookNotConfigured")]
+    #[case::no_secret("Enforce", Material::NotFound, false, "SecretNotFound")]
+    #[case::no_key("Enforce", Material::Found([].into()), false, "KeyInvalid")]
+    #[case::nonsense("Warn", found("x"), false, "KeyInvalid")]
+    #[case::elsewhere("Enforce", Material::NotManaged, false, "NamespaceNotManaged")]
+    #[case::unreadable("Enforce", Material::Unreadable("timed out".into()), false, "SecretUnreadable")]
+    fn states(#[case] mode: &str, #[case] secret: Material, #[case] failed: bool, #[case] reason: &str) {
         let policy = policy(mode);
         let error = failed.then_some(kube::Error::LinesCodecMaxLineLengthExceeded);
-        let state = state(&rules(&policy, secret), error.as_ref());
+        let state = state(Some(&policy.spec), &rules(&policy, secret), error.as_ref());
         assert_eq!(state.reason(), reason);
         insta::assert_snapshot!(format!("state_{mode}_{reason}"), state.message());
     }
@@ -136,7 +139,7 @@ cJQ2C9XkKAyPvZXIivQxaTPRXQAodApL2oI/Vo+bK979KcWrzEn/f0B/bg==
     #[test]
     fn an_unreadable_policy_is_stalled() {
         let unreadable = InvalidPolicy::Unreadable("unknown field `requires`".to_owned());
-        let state = state(&Rules::broken(unreadable), None);
+        let state = state(None, &Rules::broken(unreadable), None);
         assert!(matches!(&state, State::Stalled { reason, .. } if reason == "SpecInvalid"));
         insta::assert_snapshot!(state.message());
     }

@@ -33,13 +33,13 @@ fn policy_with(authorities: &Value, threshold: Option<i32>) -> Value {
     json!({"mode": "Enforce", "images": ["r.io/**"], "require": [{"signature": signature}]})
 }
 
-fn rules(spec: Value, secrets: &[(&str, KeySecret)]) -> Rules {
+fn rules(spec: Value, secrets: &[(&str, Material)]) -> Rules {
     let secrets = secrets.iter().map(|(name, secret)| ((*name).to_owned(), secret.clone())).collect();
     Rules::new(&serde_json::from_value(spec).unwrap(), &secrets)
 }
 
-fn found(value: &str) -> KeySecret {
-    KeySecret::Found(Some(value.as_bytes().to_vec()))
+fn found(value: &str) -> Material {
+    Material::Found([(PUBLIC_KEY.to_owned(), value.to_owned())].into())
 }
 
 #[rstest]
@@ -78,11 +78,11 @@ fn bad_policies(
     #[case] path: &str,
 ) {
     let secrets = [
-        ("gone", KeySecret::NotFound),
-        ("empty", KeySecret::Found(None)),
-        ("nonsense", KeySecret::Found(Some(vec![0xff, 0xfe]))),
-        ("elsewhere", KeySecret::NotManaged),
-        ("unreadable", KeySecret::Unreadable("timed out".to_owned())),
+        ("gone", Material::NotFound),
+        ("empty", Material::Found(BTreeMap::new())),
+        ("nonsense", found("\u{fffd}")),
+        ("elsewhere", Material::NotManaged),
+        ("unreadable", Material::Unreadable("timed out".to_owned())),
     ];
     let rules = rules(policy_with(&authorities, threshold), &secrets);
     let error = rules.policy.unwrap_err();
@@ -204,6 +204,27 @@ fn unknown_fields_are_refused(#[case] at: &str, #[case] field: &str) {
     spec.pointer_mut(at.trim_end_matches('/')).unwrap()[field] = json!({});
     let error = serde_json::from_value::<ImagePolicySpec>(spec).unwrap_err().to_string();
     assert!(error.contains(&format!("unknown field `{field}`")), "{error}");
+}
+
+/// R-OPR-8: what the samples say can be applied, once the Secrets that they name are there.
+#[test]
+fn samples_are_in_order() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../config/samples");
+    let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let policies =
+        files.filter(|file| file.file_name().unwrap().to_str().unwrap().starts_with("image-policy"));
+    let mut count = 0;
+    for file in policies {
+        for text in std::fs::read_to_string(&file).unwrap().split("\n---\n") {
+            let policy: berth_crds::ImagePolicy = serde_yaml::from_str(text).unwrap();
+            let secrets: Vec<_> =
+                super::secrets(&policy.spec).into_iter().map(|name| (name, found(RELEASE))).collect();
+            let rules = rules(serde_json::to_value(&policy.spec).unwrap(), &secrets);
+            rules.policy.unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+            count += 1;
+        }
+    }
+    assert!(count > 2);
 }
 
 #[test]
