@@ -7,10 +7,7 @@ use berth_operator_core::{
     image_policy::{mode, selector},
     webhook_configuration::{self, Entry, Installation},
 };
-use k8s_openapi::{
-    api::admissionregistration::v1::ValidatingWebhookConfiguration,
-    apimachinery::pkg::apis::meta::v1::LabelSelector,
-};
+use k8s_openapi::api::admissionregistration::v1::ValidatingWebhookConfiguration;
 
 use crate::{image_policy::fetch::Policies, stores::Guarded};
 
