@@ -68,6 +68,9 @@ pub struct RegistrySpec {
     /// Sends clients to the bucket for the bytes of blobs, by pre-signed URLs; without it they come through the servers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub redirects: Option<Redirects>,
+    /// Tells requests as traces to an OpenTelemetry collector; none are told if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traces: Option<Traces>,
     /// How the servers are placed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod: Option<PodOptions>,
@@ -195,6 +198,25 @@ pub struct Redirects {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(min = 1, max = 64), inner(length(min = 1, max = 64), regex(pattern = CIDR)))]
     pub networks: Vec<String>,
+}
+
+/// Where requests are told as traces, and how many of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Traces {
+    /// URL of a collector that takes OTLP over HTTP, for example `http://collector.observability.svc:4318`.
+    #[schemars(length(max = 512), regex(pattern = r"^https?://[A-Za-z0-9.:\[\]-]+(/[A-Za-z0-9._/-]*)?$"))]
+    pub endpoint: String,
+    /// Of a million requests whose clients do not say whether to trace them, so many are traced; all if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 1_000_000))]
+    pub sampling_rate_per_million: Option<i32>,
+    /// Secret with the key `headers`: what the collector is to be sent along, such as a token, a line `name: value` each.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub headers: Option<SecretReference>,
+    /// Secret with the key `ca.crt`: certificates to trust the collector by; the public ones if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca: Option<SecretReference>,
 }
 
 /// Which images are removed, and what becomes of the space of what was removed.

@@ -1,7 +1,7 @@
 //! `berth.yaml`: what the servers of a Registry are told, in the types that they parse it with.
 
 use berth_registry_core::{
-    config::{EventSink, ServerConfig, ServiceAccounts, TlsFiles},
+    config::{EventSink, ServerConfig, ServiceAccounts, TlsFiles, TraceSink},
     event::EVENTS_AUDIENCE,
 };
 
@@ -30,6 +30,8 @@ pub struct Mounts {
     users: Option<Mount>,
     store_ca: Option<Mount>,
     data: Option<Mount>,
+    traces: Option<Mount>,
+    traces_ca: Option<Mount>,
 }
 
 impl Mounts {
@@ -48,6 +50,9 @@ impl Mounts {
             Storage::Memory => (None, None),
         };
         let users = registry.users.as_ref();
+        let traces = registry.traces.as_ref();
+        let headers = traces.and_then(|traces| traces.headers.as_ref());
+        let collector_ca = traces.and_then(|traces| traces.ca.as_ref());
         Self {
             config: Mount::secret("config", &config_secret(name), "/etc/berth/config", &[FILE]),
             tls: Mount::secret("tls", &tls_secret(name), "/etc/berth/tls", &["tls.crt", "tls.key"]),
@@ -56,6 +61,11 @@ impl Mounts {
             users: users.map(|secret| Mount::secret("users", secret, "/etc/berth/users", &["htpasswd"])),
             store_ca,
             data,
+            traces: headers.map(|secret| {
+                Mount::secret("traces", &secret.secret_name, "/etc/berth/traces", &["headers"])
+            }),
+            traces_ca: collector_ca
+                .map(|ca| Mount::secret("traces-ca", &ca.secret_name, "/etc/berth/traces-ca", &["ca.crt"])),
         }
     }
 
@@ -66,7 +76,7 @@ impl Mounts {
 
     /// All of them.
     pub fn into_vec(self) -> Vec<Mount> {
-        let optional = [self.users, self.store_ca, self.data];
+        let optional = [self.users, self.store_ca, self.data, self.traces, self.traces_ca];
         [self.config, self.tls, self.ca, self.events]
             .into_iter()
             .chain(optional.into_iter().flatten())
@@ -95,6 +105,13 @@ pub fn server_config(registry: &ValidRegistry, installation: &Installation, moun
         undelete_window: registry.undelete_window,
         immutable_tags: registry.immutable_tags.clone(),
         redirects: registry.redirects.clone(),
+        traces: registry.traces.as_ref().map(|traces| TraceSink {
+            endpoint: traces.endpoint.clone(),
+            // The schema lets no other numbers in.
+            sampling_rate_per_million: traces.sampling_rate_per_million.and_then(|rate| rate.try_into().ok()),
+            headers_file: mounts.traces.as_ref().map(|mount| mount.file("headers")),
+            ca_file: mounts.traces_ca.as_ref().map(|mount| mount.file("ca.crt")),
+        }),
         events: Some(EventSink {
             url: format!("https://{sink}/events"),
             ca_file: mounts.ca.file("ca.crt"),

@@ -51,6 +51,7 @@ fn world() -> World {
             ("users".to_owned(), data(&["htpasswd"])),
             ("s3".to_owned(), data(&["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"])),
             ("s3-ca".to_owned(), data(&["ca.crt"])),
+            ("collector".to_owned(), data(&["headers", "ca.crt"])),
             ("empty".to_owned(), data(&[])),
         ]
         .into(),
@@ -139,6 +140,27 @@ fn what_is_rendered_parses() {
     assert_eq!(config.lifecycle.iter().map(|rule| rule.priority).collect::<Vec<_>>(), [10, 20]);
 }
 
+/// R-OPS-2: where traces go is told to the servers, what is secret by a mount of the Secret only.
+#[test]
+fn traces_reach_the_servers() {
+    let children = children(
+        json!({"storage": {"memory": {}}, "traces": {
+            "endpoint": "https://collector:4318", "samplingRatePerMillion": 1000,
+            "headers": {"secretName": "collector"}, "ca": {"secretName": "collector"},
+        }}),
+        &world(),
+    );
+    let yaml = berth_yaml(&children);
+    let (_, traces) = yaml.split_once("traces:\n").unwrap();
+    assert_eq!(
+        traces,
+        "  endpoint: https://collector:4318\n  samplingRatePerMillion: 1000\n  headersFile: /etc/berth/traces/headers\n  caFile: /etc/berth/traces-ca/ca.crt\n"
+    );
+    let pod = children.deployments[0].spec.as_ref().unwrap().template.spec.clone().unwrap();
+    let volumes: Vec<_> = pod.volumes.iter().flatten().map(|volume| volume.name.as_str()).collect();
+    assert!(volumes.contains(&"traces") && volumes.contains(&"traces-ca"), "{volumes:?}");
+}
+
 fn config_hash(children: &Children) -> String {
     let template = &children.deployments[0].spec.as_ref().unwrap().template;
     template.metadata.as_ref().unwrap().annotations.as_ref().unwrap()[workload::CONFIG_HASH].clone()
@@ -162,6 +184,9 @@ fn servers_restart_only_for_what_matters() {
     let with_rules = children(rules, &world());
     assert_eq!(config_hash(&with_rules), before);
     assert_ne!(with_rules.configuration, children(full(), &world()).configuration);
+    let mut redirected = full();
+    redirected["redirects"]["networks"] = json!(["10.1.0.0/16"]);
+    assert_eq!(config_hash(&children(redirected, &world())), before);
     let mut moved = full();
     moved["storage"]["s3"]["prefix"] = json!("elsewhere/");
     assert_ne!(config_hash(&children(moved, &world())), before);
@@ -205,6 +230,8 @@ fn replication_is_granted_what_it_needs() {
 #[case(json!({"storage": {"s3": {"bucket": "abc", "credentials": {"secretName": "users"}}}}), Some("SecretKeyMissing"))]
 #[case(json!({"storage": {"s3": {"bucket": "abc", "ca": {"secretName": "s3"}}}}), Some("SecretKeyMissing"))]
 #[case(json!({"storage": {"s3": {"bucket": "abc"}}, "redirects": {"networks": ["10.0.0.0/64"]}}), Some("FieldInvalid"))]
+#[case(json!({"storage": {"memory": {}}, "traces": {"endpoint": "http://a", "headers": {"secretName": "s3"}}}), Some("SecretKeyMissing"))]
+#[case(json!({"storage": {"memory": {}}, "traces": {"endpoint": "http://a", "ca": {"secretName": "gone"}}}), Some("SecretNotFound"))]
 #[case(json!({"storage": {"memory": {}}, "access": {"immutableTags": ["***"]}}), Some("FieldInvalid"))]
 #[case(json!({"storage": {"memory": {}}, "lifecycle": {"undeleteWindow": "99999999999999999999d"}}), Some("FieldInvalid"))]
 #[case(json!({"storage": {"memory": {}}, "lifecycle": {"schedule": "0 3 * * *", "rules": [

@@ -6,7 +6,7 @@ use berth_crds::{
     Registry, ReplicationPolicy, SecretReference,
     registry::{
         Anonymous, Lifecycle, LifecycleRule as SpecRule, PodOptions, Redirects as SpecRedirects, S3,
-        Storage as SpecStorage, TagStatus,
+        Storage as SpecStorage, TagStatus, Traces,
     },
 };
 use berth_registry_core::{
@@ -74,6 +74,8 @@ pub struct ValidRegistry {
     pub immutable_tags: Vec<Pattern>,
     /// Which clients are sent to the bucket.
     pub redirects: Option<Redirects>,
+    /// Where requests are told as traces; its Secrets exist.
+    pub traces: Option<Traces>,
     /// Which images are removed, the lowest priority number first.
     pub rules: Vec<LifecycleRule>,
     /// For how long what was removed can be brought back.
@@ -92,7 +94,11 @@ pub fn secret_names(registry: &Registry) -> Vec<&str> {
     let users = registry.spec.access.as_ref().and_then(|access| access.users.as_ref());
     let credentials = s3.and_then(|s3| s3.credentials.as_ref());
     let ca = s3.and_then(|s3| s3.ca.as_ref());
-    [users, credentials, ca].into_iter().flatten().map(|reference| reference.secret_name.as_str()).collect()
+    let traces = registry.spec.traces.as_ref();
+    let headers = traces.and_then(|traces| traces.headers.as_ref());
+    let collector_ca = traces.and_then(|traces| traces.ca.as_ref());
+    let all = [users, credentials, ca, headers, collector_ca];
+    all.into_iter().flatten().map(|reference| reference.secret_name.as_str()).collect()
 }
 
 /// Names of the claims that a spec refers to.
@@ -113,6 +119,14 @@ pub fn validate(
     if let Some(users) = &access.users {
         secret(world, users, "access.users", &["htpasswd"], "the key htpasswd")?;
     }
+    if let Some(Traces { headers, ca, .. }) = &spec.traces {
+        if let Some(headers) = headers {
+            secret(world, headers, "traces.headers", &["headers"], "the key headers")?;
+        }
+        if let Some(ca) = ca {
+            secret(world, ca, "traces.ca", &["ca.crt"], "the key ca.crt")?;
+        }
+    }
     let storage = storage(&spec.storage, &owner.name, world)?;
     let lifecycle = spec.lifecycle.clone().unwrap_or_default();
     let mut rules = lifecycle.rules.iter().map(rule).collect::<Result<Vec<_>, _>>()?;
@@ -129,6 +143,7 @@ pub fn validate(
         users: access.users.map(|users| users.secret_name),
         immutable_tags: parse_all("access.immutableTags", &access.immutable_tags)?,
         redirects: spec.redirects.as_ref().map(redirects).transpose()?,
+        traces: spec.traces.clone(),
         rules,
         undelete_window: lifecycle
             .undelete_window
