@@ -12,6 +12,7 @@ use super::{
     Validity,
     algorithm::{self, Key},
     chain::Purpose,
+    der::{BIT_STRING, Der, INTEGER, SEQUENCE, explicit},
     name,
     refused::{CertificateFault, UnfitCertificate},
 };
@@ -25,12 +26,13 @@ pub(super) struct Certificate<'a> {
 impl<'a> Certificate<'a> {
     /// Reads DER, in which nothing may follow.
     pub(super) fn parse(der: &'a [u8]) -> Option<Self> {
-        let (rest, x509) = X509Certificate::from_der(der).ok()?;
+        exact(der)?;
+        let (_, x509) = X509Certificate::from_der(der).ok()?;
         let validity = Validity {
             from: Timestamp::from_second(x509.validity().not_before.timestamp()).ok()?,
             until: Timestamp::from_second(x509.validity().not_after.timestamp()).ok()?,
         };
-        rest.is_empty().then_some(Self { x509, validity })
+        Some(Self { x509, validity })
     }
 
     pub(super) fn der(&self) -> &'a [u8] {
@@ -74,13 +76,9 @@ impl<'a> Certificate<'a> {
         self.x509.is_ca()
     }
 
-    /// What holds for every certificate: a sound key, and a signature with a sound algorithm (the same outside and inside
-    /// of what is signed).
+    /// What holds for every certificate: a sound key, and a signature with a sound algorithm.
     pub(super) fn check(&self) -> Result<(), CertificateFault> {
         let identifier = &self.x509.signature_algorithm;
-        if *identifier != self.x509.tbs_certificate.signature {
-            return Err(CertificateFault::Malformed);
-        }
         if algorithm::candidates(identifier, None).is_none() {
             return Err(CertificateFault::SignatureAlgorithm(
                 match identifier.algorithm.to_id_string().as_str() {
@@ -162,4 +160,21 @@ impl<'a> Certificate<'a> {
     fn extended_key_usage(&self) -> Result<Option<BasicExtension<&ExtendedKeyUsage<'_>>>, CertificateFault> {
         self.x509.tbs_certificate.extended_key_usage().map_err(|_| CertificateFault::Malformed)
     }
+}
+
+/// What stands around the signed part is not signed. `x509-parser` is lax with tags there, so without this the same
+/// certificate could come in many spellings, each with a fingerprint of its own: a SEQUENCE of the signed part, the
+/// algorithm as it stands in there, and a BIT STRING of whole bytes (RFC 5280, 4.1.1).
+fn exact(der: &[u8]) -> Option<()> {
+    let mut outer = Der::new(der);
+    let mut certificate = outer.take(SEQUENCE)?.inside();
+    outer.end()?;
+    let mut signed = certificate.take(SEQUENCE)?.inside();
+    let algorithm = certificate.take(SEQUENCE)?;
+    let signature = certificate.take(BIT_STRING)?;
+    certificate.end()?;
+    signed.take(explicit(0));
+    signed.take(INTEGER)?;
+    let same = signed.take(SEQUENCE)?.whole == algorithm.whole;
+    (same && signature.content.first() == Some(&0)).then_some(())
 }

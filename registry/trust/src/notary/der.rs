@@ -1,4 +1,4 @@
-//! DER, as far as timestamp tokens need it: a cursor over elements whose tags fit one byte.
+//! DER, as far as timestamp tokens and the frame of certificates need it: a cursor over elements whose tags fit one byte.
 
 /// What is left to read.
 #[derive(Clone, Copy)]
@@ -15,6 +15,7 @@ pub(super) struct Element<'a> {
 
 pub(super) const BOOLEAN: u8 = 0x01;
 pub(super) const INTEGER: u8 = 0x02;
+pub(super) const BIT_STRING: u8 = 0x03;
 pub(super) const OCTET_STRING: u8 = 0x04;
 pub(super) const OID: u8 = 0x06;
 pub(super) const GENERALIZED_TIME: u8 = 0x18;

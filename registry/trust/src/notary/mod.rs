@@ -54,7 +54,8 @@ pub struct Target<'a> {
 pub struct ByNotary {
     /// The signing certificate's subject, as [`Identities::hold`] reads it.
     pub subject: String,
-    /// SHA-256 of the signing certificate.
+    /// SHA-256 of the signing certificate, to show it. Signers are told apart by their subjects: an ECDSA signature has
+    /// two forms, and so whoever stores a certificate can choose between two fingerprints for it.
     pub fingerprint: Digest,
     /// When the signer says that it signed; no one vouches for it.
     pub claimed: Option<Timestamp>,
