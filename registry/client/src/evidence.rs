@@ -9,9 +9,9 @@ use std::{
 
 use berth_registry_core::{
     Digest, ImageReference, Manifest, Reference, RepositoryName, Tag,
-    manifest::{MAX_MANIFEST, OCI_EMPTY},
+    manifest::{MAX_MANIFEST, OCI_EMPTY, OCI_MANIFEST},
 };
-use berth_trust::{Artifact, Bounds, Evidence, kind};
+use berth_trust::{Artifact, Bounds, Described, Evidence, Index, kind};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 
 use crate::{client::Client, error::ClientError, manifest::RawManifest};
@@ -47,7 +47,36 @@ pub async fn fetch_evidence(
     let mut artifacts: Vec<_> = signatures.into_iter().chain(attestations).chain(referrers).collect();
     artifacts.sort();
     artifacts.dedup();
-    Ok(Evidence { subject: digest.clone(), artifacts })
+    let described = if artifacts.iter().any(is_notary) { fetch.describe(digest).await? } else { None };
+    Ok(Evidence { subject: digest.clone(), described, artifacts, indexes: Vec::new() })
+}
+
+/// An index that lists `digest`, if `tag` points to one now, with the evidence for it: what is stated about the index is
+/// stated about its children. For images that are named by tag and digest, where the digest is that of one platform.
+pub async fn fetch_index(
+    client: &Client,
+    repository: &RepositoryName,
+    tag: &Tag,
+    digest: &Digest,
+    bounds: &Bounds,
+) -> Result<Option<Index>, ClientError> {
+    let manifest = match client.manifest(repository, &Reference::Tag(tag.clone())).await {
+        Ok(manifest) => manifest,
+        Err(ClientError::NotFound { .. }) => return Ok(None),
+        Err(other) => return Err(other),
+    };
+    let parsed = Manifest::parse(Some(manifest.media_type.as_str()), &manifest.bytes);
+    let children = parsed.map(|parsed| parsed.manifests).unwrap_or_default();
+    if children.iter().all(|child| child.digest != *digest) {
+        return Ok(None);
+    }
+    let Evidence { artifacts, .. } = fetch_evidence(client, repository, &manifest.digest, bounds).await?;
+    Ok(Some(Index { digest: manifest.digest, manifest: manifest.bytes.to_vec(), artifacts }))
+}
+
+fn is_notary(artifact: &Artifact) -> bool {
+    Manifest::parse(Some(OCI_MANIFEST), &artifact.manifest)
+        .is_ok_and(|manifest| Artifact::is_notary(&manifest))
 }
 
 struct Fetch<'a> {
@@ -59,6 +88,18 @@ struct Fetch<'a> {
 }
 
 impl Fetch<'_> {
+    /// What the image's own manifest is.
+    async fn describe(&self, digest: &Digest) -> Result<Option<Described>, ClientError> {
+        match self.client.manifest(self.repository, &Reference::Digest(digest.clone())).await {
+            Ok(RawManifest { bytes, media_type, .. }) => {
+                self.count(bytes.len())?;
+                Ok(Some(Described { media_type, size: bytes.len() as u64 }))
+            }
+            Err(ClientError::NotFound { .. }) => Ok(None),
+            Err(other) => Err(other),
+        }
+    }
+
     /// What stands under the tag `sha256-….sig` or `.att`.
     async fn classic(&self, digest: &Digest, suffix: &str) -> Result<Option<Artifact>, ClientError> {
         let tag = format!("{}.{suffix}", digest.referrers_tag());
@@ -99,12 +140,9 @@ impl Fetch<'_> {
         self.count(manifest.bytes.len())?;
         let media_type = Some(manifest.media_type.as_str());
         let wanted: BTreeMap<Digest, u64> = match Manifest::parse(media_type, &manifest.bytes) {
-            Ok(parsed) if Artifact::is_evidence(&parsed) => parsed
-                .layers
-                .into_iter()
-                .filter(|layer| kind::is_statement(&layer.media_type))
-                .map(|layer| (layer.digest, layer.size))
-                .collect(),
+            Ok(parsed) if Artifact::is_evidence(&parsed) => {
+                Artifact::statements(&parsed).map(|(_, layer)| (layer.digest.clone(), layer.size)).collect()
+            }
             Ok(_) if !expected => return Ok(None),
             _ => BTreeMap::new(),
         };

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, fmt};
 use berth_registry_core::Digest;
 use serde::{Deserialize, Serialize};
 
-use crate::key::PublicKey;
+use crate::{key::PublicKey, notary::NotaryStore, sigstore::TrustRoot};
 
 /// SHA-256 of an anchor's canonical content: it is known by what it is, not by how it is written or called.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -17,6 +17,12 @@ impl AnchorId {
     /// Of the canonical bytes of an anchor.
     pub(crate) fn of(content: &[u8]) -> Self {
         Self(Digest::sha256(content))
+    }
+}
+
+impl From<Digest> for AnchorId {
+    fn from(digest: Digest) -> Self {
+        Self(digest)
     }
 }
 
@@ -31,13 +37,19 @@ impl fmt::Display for AnchorId {
 pub enum Anchor {
     /// A public key.
     Key(PublicKey),
+    /// Certificate authorities and logs of a sigstore instance.
+    Sigstore(TrustRoot),
+    /// The roots of a Notary Project trust store.
+    Notary(NotaryStore),
 }
 
 impl Anchor {
     /// What it is known by.
-    pub fn id(&self) -> &AnchorId {
+    pub fn id(&self) -> AnchorId {
         match self {
-            Self::Key(key) => key.id(),
+            Self::Key(key) => key.id().clone(),
+            Self::Sigstore(root) => root.id().clone().into(),
+            Self::Notary(store) => store.id().into(),
         }
     }
 }
@@ -52,20 +64,15 @@ impl Anchors {
         self.0.keys()
     }
 
-    /// Whether a statement verified with `id` is one of theirs.
-    pub fn contains(&self, id: &AnchorId) -> bool {
-        self.0.contains_key(id)
-    }
-
-    /// The anchors themselves.
-    pub fn iter(&self) -> impl Iterator<Item = &Anchor> {
-        self.0.values()
+    /// The anchors, by what they are known by.
+    pub fn iter(&self) -> impl Iterator<Item = (&AnchorId, &Anchor)> {
+        self.0.iter()
     }
 }
 
 impl Extend<Anchor> for Anchors {
     fn extend<I: IntoIterator<Item = Anchor>>(&mut self, anchors: I) {
-        self.0.extend(anchors.into_iter().map(|anchor| (anchor.id().clone(), anchor)));
+        self.0.extend(anchors.into_iter().map(|anchor| (anchor.id(), anchor)));
     }
 }
 

@@ -6,14 +6,19 @@ use std::{
     time::Duration,
 };
 
+use berth_registry_core::Digest;
 use jiff::Timestamp;
 
 use crate::{
     anchor::{Anchor, AnchorId},
+    bounds::clip,
     clock::Clock,
     facts::{Cause, Facts, Says, Signer, Statement},
     key::PublicKey,
+    matcher::Matcher,
+    notary::{Identities, NotaryStore, Validity},
     policy::InvalidPolicy,
+    sigstore::TrustRoot,
     verdict::{Finding, Ground, Way, What},
 };
 
@@ -33,33 +38,61 @@ pub struct Authority {
 pub enum By {
     /// By its key.
     Key(PublicKey),
+    /// By its identity, for which this trust root's certificates, logs and timestamps hold.
+    Keyless {
+        /// Certificate authorities and logs.
+        root: TrustRoot,
+        /// Who says who it is.
+        issuer: Matcher,
+        /// Who it is.
+        subject: Matcher,
+    },
+    /// By its certificate in a Notary Project signature.
+    Notary {
+        /// The roots that issue such certificates.
+        store: NotaryStore,
+        /// Whose they are.
+        identities: Identities,
+    },
 }
 
-/// What tells signers apart.
+/// What tells signers apart: not who vouches for them, and never the signature.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Who<'a> {
     Key(&'a AnchorId),
+    Identity { issuer: &'a str, subject: &'a str },
+    Certificate { subject: &'a str },
 }
 
 impl Signer {
     fn who(&self) -> Who<'_> {
         match self {
             Self::Key(key) => Who::Key(key),
+            Self::Identity { issuer, subject, .. } => Who::Identity { issuer, subject },
+            Self::Notary { subject, .. } => Who::Certificate { subject },
         }
     }
 }
 
 impl By {
     /// What statements have to be verified with for this authority.
-    pub(crate) fn anchors(&self) -> impl Iterator<Item = Anchor> {
+    pub(crate) fn anchor(&self) -> Anchor {
         match self {
-            Self::Key(key) => [Anchor::Key(key.clone())].into_iter(),
+            Self::Key(key) => Anchor::Key(key.clone()),
+            Self::Keyless { root, .. } => Anchor::Sigstore(root.clone()),
+            Self::Notary { store, .. } => Anchor::Notary(store.clone()),
         }
     }
 
+    /// Whether a signer that was verified with the anchor of this authority is this authority.
     fn recognises(&self, signer: &Signer) -> bool {
         match (self, signer) {
-            (Self::Key(key), Signer::Key(id)) => key.id() == id,
+            (Self::Key(_), Signer::Key(_)) => true,
+            (Self::Keyless { issuer, subject, .. }, Signer::Identity { issuer: by, subject: who, .. }) => {
+                issuer.matches(by) && subject.matches(who)
+            }
+            (Self::Notary { identities, .. }, Signer::Notary { subject, .. }) => identities.hold(subject),
+            _ => false,
         }
     }
 
@@ -67,13 +100,19 @@ impl By {
     fn only(&self) -> Option<Who<'_>> {
         match self {
             Self::Key(key) => Some(Who::Key(key.id())),
+            Self::Keyless { issuer, subject, .. } => {
+                Some(Who::Identity { issuer: issuer.only()?, subject: subject.only()? })
+            }
+            Self::Notary { .. } => None,
         }
     }
 
     /// How such an authority signs.
-    fn way(&self) -> Way {
+    pub(crate) fn way(&self) -> Way {
         match self {
             Self::Key(_) => Way::Key,
+            Self::Keyless { .. } => Way::Keyless,
+            Self::Notary { .. } => Way::Notation,
         }
     }
 }
@@ -81,8 +120,11 @@ impl By {
 /// How far a signer's clock may be ahead of ours.
 const SKEW: Duration = Duration::from_secs(5 * 60);
 
+/// The shortest time that there is.
+const INSTANT: Duration = Duration::from_nanos(1);
+
 impl Authority {
-    /// Whether a statement that it made counts now.
+    /// Whether a statement that it made, verified with its anchor, counts now.
     fn accepts(
         &self,
         statement: &Statement,
@@ -90,11 +132,24 @@ impl Authority {
         clock: &Clock,
     ) -> Result<(), Finding> {
         let authority = self.name.clone();
-        if let Some(end) = self.valid_until.filter(|end| clock.reached(*end)) {
+        if let Some(end) = statement.expires.filter(|end| clock.reached(*end)) {
+            return Err(Finding::Expired { authority, end });
+        }
+        let proven = statement.proven.get(statement.by.anchor()).copied();
+        if let (None, Some(Validity { from, until })) = (proven, statement.valid) {
+            let end = until.saturating_add(INSTANT).unwrap_or(Timestamp::MAX);
+            if !clock.reached(from) || clock.reached(end) {
+                return Err(Finding::CertificateNotValid { authority, from, end });
+            }
+        }
+        let ended = |end: &Timestamp| proven.is_none_or(|proven| proven >= *end) && clock.reached(*end);
+        if let Some(end) = self.valid_until.filter(ended) {
             return Err(Finding::AuthorityEnded { authority, end });
         }
         let Some(max_age) = max_age else { return Ok(()) };
-        let Some(signed) = statement.claimed else { return Err(Finding::NoSigningTime { authority }) };
+        let Some(signed) = proven.or(statement.claimed) else {
+            return Err(Finding::NoSigningTime { authority });
+        };
         let begin = signed.saturating_sub(SKEW).unwrap_or(Timestamp::MIN);
         if !clock.reached(begin) {
             return Err(Finding::SignedInFuture { authority, signed });
@@ -112,6 +167,8 @@ impl Authority {
 pub struct Quorum {
     threshold: usize,
     authorities: Vec<Authority>,
+    /// Of each authority, its anchor.
+    anchors: Vec<AnchorId>,
     max_age: Option<Duration>,
 }
 
@@ -130,6 +187,15 @@ pub(crate) enum Meaning {
         /// In which way.
         cause: String,
     },
+}
+
+/// What one signer has to say.
+#[derive(Default)]
+struct Heard<'a> {
+    /// The authorities that it can stand for.
+    able: BTreeSet<usize>,
+    /// What it spoke about.
+    about: BTreeSet<&'a Digest>,
 }
 
 /// Why a quorum is not met.
@@ -162,15 +228,16 @@ impl Quorum {
         if threshold > signers {
             return Err(InvalidPolicy::ThresholdTooHigh { threshold, signers });
         }
-        Ok(Self { threshold, authorities, max_age })
+        let anchors = authorities.iter().map(|authority| authority.by.anchor().id()).collect();
+        Ok(Self { threshold, authorities, anchors, max_age })
     }
 
     pub(crate) fn anchors(&self) -> impl Iterator<Item = Anchor> {
-        self.authorities.iter().flat_map(|authority| authority.by.anchors())
+        self.authorities.iter().map(|authority| authority.by.anchor())
     }
 
-    pub(crate) fn ways(&self) -> BTreeSet<Way> {
-        self.authorities.iter().map(|authority| authority.by.way()).collect()
+    pub(crate) fn authorities(&self) -> &[Authority] {
+        &self.authorities
     }
 
     /// Who said what is wanted, or what was found instead.
@@ -181,19 +248,25 @@ impl Quorum {
         clock: &Clock,
         meaning: impl Fn(&Says) -> Meaning,
     ) -> Result<BTreeSet<Ground>, NoQuorum> {
-        let mut able: BTreeMap<Who<'_>, BTreeSet<usize>> = BTreeMap::new();
+        let mut heard: BTreeMap<Who<'_>, Heard<'_>> = BTreeMap::new();
         let mut findings = BTreeSet::new();
         let mut forbidden = BTreeSet::new();
         let mut others: BTreeSet<_> = facts.places().collect();
         for statement in facts.statements() {
-            let recognised = self.recognised(&statement.by);
+            let mut recognised = self.recognised(&statement.by).peekable();
+            if recognised.peek().is_none() && self.anchors.contains(statement.by.anchor()) {
+                others.remove(&statement.at);
+                findings.insert(Finding::OtherSigner { signer: clip(&statement.by.to_string()) });
+            }
             for (index, authority) in recognised {
                 others.remove(&statement.at);
                 let accepted = authority.accepts(statement, self.max_age, clock);
                 let (authority, what) = (authority.name.clone(), what.clone());
                 match (meaning(&statement.says), accepted) {
                     (Meaning::Wanted, Ok(())) => {
-                        able.entry(statement.by.who()).or_default().insert(index);
+                        let heard = heard.entry(statement.by.who()).or_default();
+                        heard.able.insert(index);
+                        heard.about.insert(&statement.about);
                     }
                     (Meaning::Forbids { condition, cause }, Ok(())) => {
                         forbidden.insert(Finding::ConditionNotMet { authority, what, condition, cause });
@@ -211,12 +284,8 @@ impl Quorum {
         if !forbidden.is_empty() {
             return Err(NoQuorum { findings: forbidden, forbidden: true });
         }
-        if distinct(&able.values().collect::<Vec<_>>()) >= self.threshold {
-            let name = |able: &BTreeSet<usize>| self.names(able).collect::<Vec<_>>().join(" or ");
-            return Ok(able
-                .values()
-                .map(|able| Ground::Stated { what: what.clone(), by: name(able) })
-                .collect());
+        if distinct(&heard.values().map(|heard| &heard.able).collect::<Vec<_>>()) >= self.threshold {
+            return Ok(heard.values().map(|heard| self.ground(what, heard, facts.subject())).collect());
         }
         for refusal in facts.refusals() {
             match &refusal.cause {
@@ -233,13 +302,19 @@ impl Quorum {
                         findings.insert(Finding::MalformedEvidence { cause: why.clone() });
                     }
                 }
+                Cause::Refused { by, why } => {
+                    if self.anchors.contains(by) {
+                        others.remove(&refusal.at);
+                        findings.insert(Finding::SignatureRefused { cause: why.clone() });
+                    }
+                }
                 Cause::UnknownSigner => {}
             }
         }
         let all = (0..self.authorities.len()).collect();
-        let heard: BTreeSet<usize> = able.values().flatten().copied().collect();
-        let signed: BTreeSet<_> = self.names(&heard).map(str::to_owned).collect();
-        let wanted: BTreeSet<_> = self.names(&(&all - &heard)).map(str::to_owned).collect();
+        let able: BTreeSet<usize> = heard.values().flat_map(|heard| &heard.able).copied().collect();
+        let signed: BTreeSet<_> = self.names(&able).map(str::to_owned).collect();
+        let wanted: BTreeSet<_> = self.names(&(&all - &able)).map(str::to_owned).collect();
         let (what, threshold) = (what.clone(), self.threshold);
         if !others.is_empty() {
             let (count, what, wanted) = (others.len(), what.clone(), wanted.clone());
@@ -253,8 +328,17 @@ impl Quorum {
         Err(NoQuorum { findings, forbidden: false })
     }
 
+    fn ground(&self, what: &What, heard: &Heard<'_>, subject: &Digest) -> Ground {
+        let by = self.names(&heard.able).collect::<Vec<_>>().join(" or ");
+        let index = if heard.about.contains(subject) { None } else { heard.about.first().copied().cloned() };
+        Ground::Stated { what: what.clone(), by, index }
+    }
+
     fn recognised(&self, signer: &Signer) -> impl Iterator<Item = (usize, &Authority)> {
-        self.authorities.iter().enumerate().filter(|(_, authority)| authority.by.recognises(signer))
+        let authorities = self.authorities.iter().zip(&self.anchors).enumerate();
+        authorities
+            .filter(|(_, (authority, anchor))| *anchor == signer.anchor() && authority.by.recognises(signer))
+            .map(|(index, (authority, _))| (index, authority))
     }
 
     fn names(&self, of: &BTreeSet<usize>) -> impl Iterator<Item = &str> {

@@ -24,6 +24,9 @@ pub(crate) const MAX_PAYLOAD: usize = 1024 * 1024;
 /// Levels of JSON.
 pub(crate) const MAX_DEPTH: usize = 64;
 
+/// Bytes of one compiled regular expression.
+pub(crate) const MAX_REGEX: usize = 256 * 1024;
+
 /// Keeps messages short when the input is hostile.
 pub(crate) fn clip(text: &str) -> String {
     text.chars().take(120).collect()

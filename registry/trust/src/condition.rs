@@ -23,7 +23,7 @@ use cel::{
 use regex::{Regex, RegexBuilder};
 use serde_json::Value as Json;
 
-use crate::bounds::clip;
+use crate::bounds::{MAX_REGEX, clip};
 
 /// Bytes of a condition.
 const MAX_TEXT: usize = 2048;
@@ -35,8 +35,6 @@ const MAX_BRACKETS: u16 = 24;
 const PARSER_STACK: usize = 256 << 20;
 /// Levels of the parsed expression.
 const MAX_LEVELS: usize = 64;
-/// Bytes of a compiled regular expression.
-pub(crate) const MAX_REGEX: usize = 256 * 1024;
 /// Turns of all loops together, times the bytes of the predicate, because one turn may look at all of it.
 const BUDGET: usize = 1 << 33;
 const MAX_TURNS: usize = 100_000;

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use berth_registry_core::{Digest, Manifest};
+use berth_registry_core::{Descriptor, Digest, Manifest};
 
 /// Artifact and media types of signed statements.
 pub mod kind {
@@ -15,6 +15,8 @@ pub mod kind {
     pub const CLASSIC_REFERRER: &str = "application/vnd.dev.cosign.artifact.sig.v1+json";
     /// The same of a classic attestation.
     pub const CLASSIC_ATTESTATION_REFERRER: &str = "application/vnd.dev.cosign.artifact.att.v1+json";
+    /// An artifact that holds a Notary Project signature.
+    pub const NOTARY: &str = crate::notary::ARTIFACT_TYPE;
     /// A sigstore bundle.
     pub const BUNDLE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
 
@@ -25,14 +27,14 @@ pub mod kind {
         compact == BUNDLE || matches!(compact.strip_prefix(OLD), Some("0.1" | "0.2" | "0.3"))
     }
 
-    /// Whether a layer of this type is a signed statement.
-    pub fn is_statement(media_type: &str) -> bool {
+    /// Whether a layer of this type is a signed statement, wherever it stands.
+    pub(super) fn is_statement(media_type: &str) -> bool {
         matches!(media_type, SIMPLE_SIGNING | ENVELOPE) || is_bundle(media_type)
     }
 
     /// Whether an artifact of this type holds signed statements.
     pub fn is_evidence(artifact_type: &str) -> bool {
-        matches!(artifact_type, CLASSIC_REFERRER | CLASSIC_ATTESTATION_REFERRER)
+        matches!(artifact_type, CLASSIC_REFERRER | CLASSIC_ATTESTATION_REFERRER | NOTARY)
             || is_statement(artifact_type)
     }
 }
@@ -51,15 +53,52 @@ impl Artifact {
     /// itself: what an index says about it is only a hint.
     pub fn is_evidence(manifest: &Manifest) -> bool {
         manifest.artifact_type.as_deref().is_some_and(kind::is_evidence)
-            || manifest.layers.iter().any(|layer| kind::is_statement(&layer.media_type))
+            || Self::statements(manifest).next().is_some()
+    }
+
+    /// The layers of a manifest that are statements, with their places.
+    pub fn statements(manifest: &Manifest) -> impl Iterator<Item = (usize, &Descriptor)> {
+        let notary = Self::is_notary(manifest);
+        let layers = manifest.layers.iter().enumerate();
+        layers.filter(move |(_, layer)| notary || kind::is_statement(&layer.media_type))
+    }
+
+    /// Whether a manifest holds a Notary Project signature. It signs media type and size of the image, too, so that
+    /// [`Evidence::described`] is needed.
+    pub fn is_notary(manifest: &Manifest) -> bool {
+        manifest.artifact_type.as_deref() == Some(kind::NOTARY)
     }
 }
 
-/// All evidence for one image in one repository. The order of artifacts has no meaning.
+/// All evidence for one image in one repository. The order of artifacts and indexes has no meaning.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Evidence {
     /// The manifest that the evidence is to be about.
     pub subject: Digest,
-    /// What was found.
+    /// What that manifest is, if it was fetched.
+    pub described: Option<Described>,
+    /// What was found beside it.
+    pub artifacts: Vec<Artifact>,
+    /// What was found beside indexes above it.
+    pub indexes: Vec<Index>,
+}
+
+/// What a manifest is, besides its digest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Described {
+    /// Its media type, as the registry announced it.
+    pub media_type: String,
+    /// Its size in bytes.
+    pub size: u64,
+}
+
+/// An index that may list the subject: what is stated about the index is then stated about the subject, too.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Index {
+    /// What it is called.
+    pub digest: Digest,
+    /// Its bytes.
+    pub manifest: Vec<u8>,
+    /// What was found beside it.
     pub artifacts: Vec<Artifact>,
 }

@@ -1,17 +1,18 @@
-//! Facts: what is said about a digest, and by whom, established once by looking at the evidence with the anchors of all
-//! policies that care. They hold for good and may be stored; whether they suffice, and for how long, is a policy's verdict.
+//! Facts: what is said about a digest, and by whom, with respect to the anchors that the evidence was looked at with
+//! (`establish`). They hold for good and may be stored; whether they suffice, and for how long, is a policy's verdict.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 use berth_registry_core::Digest;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    anchor::{Anchor, AnchorId, Anchors},
-    bounds::{Bounds, BoundsExceeded},
-    evidence::Evidence,
-    signed::{self, Signed},
+    anchor::{AnchorId, Anchors},
+    notary::Validity,
 };
 
 /// How a statement is stored.
@@ -22,8 +23,8 @@ pub enum Form {
     Classic,
     /// A sigstore bundle.
     Bundle,
-    /// A manifest that could not be read.
-    Unknown,
+    /// A Notary Project envelope, JWS or COSE.
+    Notary,
 }
 
 /// Where a statement was found.
@@ -42,6 +43,45 @@ pub struct Place {
 pub enum Signer {
     /// The holder of a key.
     Key(AnchorId),
+    /// Whoever an issuer vouches for.
+    Identity {
+        /// The trust root that holds for certificate and log.
+        root: AnchorId,
+        /// Who says who it is.
+        issuer: String,
+        /// Who it is.
+        subject: String,
+    },
+    /// The holder of a certificate, by a Notary Project signature.
+    Notary {
+        /// The trust store whose root issued it.
+        store: AnchorId,
+        /// Its distinguished name.
+        subject: String,
+        /// SHA-256 of the certificate.
+        fingerprint: Digest,
+    },
+}
+
+impl Signer {
+    /// What the signature was verified with.
+    pub fn anchor(&self) -> &AnchorId {
+        match self {
+            Self::Key(anchor) | Self::Identity { root: anchor, .. } | Self::Notary { store: anchor, .. } => {
+                anchor
+            }
+        }
+    }
+}
+
+impl fmt::Display for Signer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Key(key) => write!(f, "the key {key}"),
+            Self::Identity { issuer, subject, .. } => write!(f, "{subject} (by {issuer})"),
+            Self::Notary { subject, .. } => f.write_str(subject),
+        }
+    }
 }
 
 /// What a statement says about its subject.
@@ -72,9 +112,19 @@ pub struct Statement {
     pub by: Signer,
     /// What is said.
     pub says: Says,
+    /// When it had been said at the latest, by the word of the logs and timestamp authorities of these anchors. It is
+    /// worth something to those who trust the anchor.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub proven: BTreeMap<AnchorId, Timestamp>,
     /// When it was said, in the signer's own word.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub claimed: Option<Timestamp>,
+    /// From then on it no longer counts, by the signer's own will.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires: Option<Timestamp>,
+    /// When nothing is proven: it counts only while the signer's certificates are valid.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub valid: Option<Validity>,
 }
 
 /// Why something that was found does not count.
@@ -90,6 +140,13 @@ pub enum Cause {
     },
     /// It is by none of the anchors, or it was altered.
     UnknownSigner,
+    /// Looked at with this anchor, it does not count.
+    Refused {
+        /// The anchor. To those who do not trust it this means nothing.
+        by: AnchorId,
+        /// For people; continues "a signature was found, but".
+        why: String,
+    },
     /// It cannot be read.
     Malformed {
         /// Who signed it nevertheless; nobody, if it did not come to that.
@@ -112,87 +169,13 @@ pub struct Refusal {
 /// What is known about one digest in one repository, with respect to some anchors.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Facts {
-    subject: Digest,
-    anchors: BTreeSet<AnchorId>,
-    statements: BTreeSet<Statement>,
-    refusals: BTreeSet<Refusal>,
+    pub(crate) subject: Digest,
+    pub(crate) anchors: BTreeSet<AnchorId>,
+    pub(crate) statements: BTreeSet<Statement>,
+    pub(crate) refusals: BTreeSet<Refusal>,
 }
 
 impl Facts {
-    /// Looks at the evidence with the given anchors. Every statement is tried with every anchor; what cannot be read is
-    /// a fact, too. Fails only when there is more evidence than we look at.
-    pub fn establish(
-        evidence: &Evidence,
-        anchors: &Anchors,
-        bounds: &Bounds,
-    ) -> Result<Self, BoundsExceeded> {
-        let artifacts: BTreeSet<_> = evidence.artifacts.iter().collect();
-        if artifacts.len() > bounds.referrers {
-            return Err(BoundsExceeded { what: "referrers", bound: bounds.referrers });
-        }
-        let found: Vec<_> =
-            artifacts.into_iter().flat_map(|artifact| signed::read(artifact, bounds)).collect();
-        if found.len() > bounds.referrers {
-            return Err(BoundsExceeded { what: "signed statements", bound: bounds.referrers });
-        }
-        let mut facts = Self {
-            subject: evidence.subject.clone(),
-            anchors: anchors.ids().cloned().collect(),
-            statements: BTreeSet::new(),
-            refusals: BTreeSet::new(),
-        };
-        for signed::Found { place, form, signed } in found {
-            match signed {
-                Ok(signed) => facts.verify(&place, form, &signed, anchors),
-                Err(why) => facts.refuse(&place, Cause::Malformed { by: None, why }),
-            }
-        }
-        Ok(facts)
-    }
-
-    /// Tries one statement with each anchor. More than one may verify it, because keys can be made to fit a given
-    /// signature; each then counts for those who trust that anchor.
-    fn verify(&mut self, place: &Place, form: Form, signed: &Signed, anchors: &Anchors) {
-        let signers = anchors.iter().filter_map(|anchor| match anchor {
-            Anchor::Key(key) => {
-                key.verifies(&signed.message, &signed.signature).then(|| Signer::Key(key.id().clone()))
-            }
-        });
-        let signers: Vec<_> = signers.collect();
-        if signers.is_empty() {
-            self.refuse(place, Cause::UnknownSigner);
-        }
-        for by in signers {
-            self.believe(place, form, by, signed);
-        }
-    }
-
-    /// Takes the word of a verified payload, if it speaks about the subject.
-    fn believe(&mut self, place: &Place, form: Form, by: Signer, signed: &Signed) {
-        let claims = match (signed.claims)(&signed.payload) {
-            Ok(claims) => claims,
-            Err(why) => {
-                let why = format!("its signed payload is malformed: {why}");
-                return self.refuse(place, Cause::Malformed { by: Some(by), why });
-            }
-        };
-        if claims.subjects.contains(&self.subject) {
-            let (at, about) = (place.clone(), self.subject.clone());
-            let (says, claimed) = (claims.says, claims.claimed);
-            self.statements.insert(Statement { at, form, about, by, says, claimed });
-            return;
-        }
-        let cause = match claims.subjects.into_iter().min() {
-            Some(about) => Cause::OtherDigest { by, about },
-            None => Cause::Malformed { by: Some(by), why: "its signed payload names no digest".to_owned() },
-        };
-        self.refuse(place, cause);
-    }
-
-    fn refuse(&mut self, place: &Place, cause: Cause) {
-        self.refusals.insert(Refusal { at: place.clone(), cause });
-    }
-
     /// The digest that this is about.
     pub fn subject(&self) -> &Digest {
         &self.subject

@@ -13,10 +13,12 @@ mod classic;
 mod clock;
 mod condition;
 mod dsse;
+mod establish;
 mod evidence;
 mod facts;
 mod json;
 mod key;
+mod matcher;
 pub mod notary;
 mod policy;
 mod signed;
@@ -27,9 +29,10 @@ pub use anchor::{Anchor, AnchorId, Anchors};
 pub use authority::{Authority, By, Quorum};
 pub use bounds::{Bounds, BoundsExceeded};
 pub use condition::{Condition, InvalidCondition};
-pub use evidence::{Artifact, Evidence, kind};
+pub use evidence::{Artifact, Described, Evidence, Index, kind};
 pub use facts::{Cause, Facts, Form, Place, Refusal, Says, Signer, Statement};
 pub use key::{InvalidKey, PublicKey};
+pub use matcher::{InvalidMatcher, Matcher};
 pub use policy::{
     Exception, ImagePattern, InvalidImagePattern, InvalidPolicy, Policy, Requirement, Unmatched,
 };

@@ -13,7 +13,7 @@ use crate::{
     clock::Clock,
     condition::Condition,
     facts::{Facts, Says},
-    verdict::{Cure, Finding, Ground, Judgement, Verdict, What},
+    verdict::{Cure, Finding, Ground, Judgement, Verdict, Way, What},
 };
 
 /// A policy that makes no sense; the message says what to change.
@@ -36,6 +36,9 @@ pub enum InvalidPolicy {
         /// Distinct signers.
         signers: usize,
     },
+    /// The Notary Project has signatures only.
+    #[error("the authority {0:?} signs with notation, which has no attestations: require its signature")]
+    NotationAttests(String),
     /// A policy without requirements would admit everything while looking strict.
     #[error("a policy needs at least one requirement, or it must deny what it does not list")]
     NoRequirements,
@@ -128,6 +131,13 @@ impl Policy {
     ) -> Result<Self, InvalidPolicy> {
         if requirements.is_empty() && unmatched == Unmatched::Allow {
             return Err(InvalidPolicy::NoRequirements);
+        }
+        let attests = requirements.iter().filter_map(|requirement| match requirement {
+            Requirement::Attestation { quorum, .. } => Some(quorum.authorities()),
+            Requirement::Signature(_) | Requirement::Digest => None,
+        });
+        if let Some(authority) = attests.flatten().find(|authority| authority.by.way() == Way::Notation) {
+            return Err(InvalidPolicy::NotationAttests(authority.name.clone()));
         }
         let quorums = requirements.iter().filter_map(|requirement| match requirement {
             Requirement::Signature(quorum) | Requirement::Attestation { quorum, .. } => Some(quorum),
@@ -243,7 +253,8 @@ impl Policy {
                     if missing.forbidden {
                         cures.insert(Cure::Rebuild);
                     } else {
-                        cures.extend(quorum.ways().into_iter().map(|way| Cure::state(&what, way)));
+                        let ways = quorum.authorities().iter().map(|authority| authority.by.way());
+                        cures.extend(ways.map(|way| Cure::state(&what, way)));
                     }
                 }
             }

@@ -36,46 +36,58 @@ pub(crate) struct Claims {
 }
 
 /// Something that was found where statements are: read, or why it cannot be.
-pub(crate) struct Found {
+pub(crate) struct Found<'a> {
     pub(crate) place: Place,
-    pub(crate) form: Form,
-    pub(crate) signed: Result<Signed, String>,
+    pub(crate) content: Result<Content<'a>, String>,
+}
+
+pub(crate) enum Content<'a> {
+    /// A statement in one of cosign's forms, with the layer that it is.
+    Signed { form: Form, signed: Signed, layer: Descriptor, bytes: &'a [u8] },
+    /// An envelope of the Notary Project.
+    Notary { media_type: String, envelope: &'a [u8] },
 }
 
 /// All statements of one artifact. A manifest of another kind holds none; an unreadable one holds one that is malformed.
-pub(crate) fn read(artifact: &Artifact, bounds: &Bounds) -> Vec<Found> {
+pub(crate) fn read<'a>(artifact: &'a Artifact, bounds: &Bounds) -> Vec<Found<'a>> {
     let at = |layer| Place { manifest: Digest::sha256(&artifact.manifest), layer };
     let manifest = match parse(&artifact.manifest) {
         Ok(manifest) => manifest,
-        Err(cause) => return vec![Found { place: at(None), form: Form::Unknown, signed: Err(cause) }],
+        Err(why) => return vec![Found { place: at(None), content: Err(why) }],
     };
-    let bundles = manifest.layers.iter().filter(|layer| kind::is_bundle(&layer.media_type)).count();
-    if bundles > 1 {
-        let cause = format!("its manifest holds {bundles} bundles, and one is allowed");
-        return vec![Found { place: at(None), form: Form::Bundle, signed: Err(cause) }];
+    let notary = Artifact::is_notary(&manifest);
+    let single = |layer: &Descriptor| notary || kind::is_bundle(&layer.media_type);
+    let singles = manifest.layers.iter().filter(|layer| single(layer)).count();
+    if singles > 1 {
+        let why = format!("its manifest holds {singles} of them, and one is allowed");
+        return vec![Found { place: at(None), content: Err(why) }];
     }
-    let statements = manifest.layers.iter().enumerate();
-    statements
-        .filter(|(_, layer)| kind::is_statement(&layer.media_type))
+    Artifact::statements(&manifest)
         .take(bounds.referrers + 1)
         .map(|(index, layer)| {
-            let form = if kind::is_bundle(&layer.media_type) { Form::Bundle } else { Form::Classic };
-            Found { place: at(Some(index)), form, signed: read_layer(artifact, layer, bounds) }
+            let content = bytes_of(artifact, &layer.digest, bounds).and_then(|bytes| {
+                if notary {
+                    Ok(Content::Notary { media_type: layer.media_type.clone(), envelope: bytes })
+                } else {
+                    read_layer(layer, bytes)
+                }
+            });
+            Found { place: at(Some(index)), content }
         })
         .collect()
 }
 
-fn read_layer(artifact: &Artifact, layer: &Descriptor, bounds: &Bounds) -> Result<Signed, String> {
-    let bytes = bytes_of(artifact, &layer.digest, bounds)?;
-    match layer.media_type.as_str() {
-        kind::SIMPLE_SIGNING => classic::read(layer, bytes),
-        kind::ENVELOPE => dsse::read(bytes),
-        _ => bundle::read(bytes),
-    }
+fn read_layer<'a>(layer: &Descriptor, bytes: &'a [u8]) -> Result<Content<'a>, String> {
+    let (form, signed) = match layer.media_type.as_str() {
+        kind::SIMPLE_SIGNING => (Form::Classic, classic::read(layer, bytes)?),
+        kind::ENVELOPE => (Form::Classic, dsse::read(bytes)?),
+        _ => (Form::Bundle, bundle::read(bytes)?),
+    };
+    Ok(Content::Signed { form, signed, layer: layer.clone(), bytes })
 }
 
 /// A manifest without repeated keys. `mediaType` is optional in the OCI format, so its absence means that format.
-fn parse(bytes: &[u8]) -> Result<Manifest, String> {
+pub(crate) fn parse(bytes: &[u8]) -> Result<Manifest, String> {
     json::read::<serde::de::IgnoredAny>(bytes, MAX_MANIFEST)?;
     Manifest::parse(None, bytes)
         .or_else(|error| match error {

@@ -91,6 +91,8 @@ pub enum Ground {
         what: What,
         /// The authority; a signer that can stand for two appears as `a or b`.
         by: String,
+        /// The index above the image that it was stated about; none if it was stated about the image itself.
+        index: Option<Digest>,
     },
     /// The object names it by digest.
     NamedByDigest,
@@ -99,9 +101,13 @@ pub enum Ground {
 impl fmt::Display for Ground {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Stated { what: What::Signature, by } => write!(f, "is signed by {by}"),
-            Self::Stated { what, by } => write!(f, "has {what} by {by}"),
-            Self::NamedByDigest => f.write_str("is named by digest"),
+            Self::Stated { what: What::Signature, by, .. } => write!(f, "is signed by {by}")?,
+            Self::Stated { what, by, .. } => write!(f, "has {what} by {by}")?,
+            Self::NamedByDigest => f.write_str("is named by digest")?,
+        }
+        match self {
+            Self::Stated { index: Some(index), .. } => write!(f, " (as part of {index})"),
+            _ => Ok(()),
         }
     }
 }
@@ -171,6 +177,18 @@ pub enum Finding {
         /// Authorities that could give it.
         wanted: BTreeSet<String>,
     },
+    /// Somebody is vouched for whom the policy does not name.
+    #[error("it is signed by {signer}, who is no authority of this policy")]
+    OtherSigner {
+        /// Who signed.
+        signer: String,
+    },
+    /// A signature that may have been meant does not count.
+    #[error("a signature was found, but {cause}")]
+    SignatureRefused {
+        /// Why, and what to do about it.
+        cause: String,
+    },
     /// The right authority signed the wrong image.
     #[error("what {authority} signed is {digest}, another image")]
     OtherDigest {
@@ -188,6 +206,26 @@ pub enum Finding {
         kind: String,
         /// What was asked for.
         what: What,
+    },
+    /// The signer limited its word.
+    #[error("the signature by {authority} expired {end}")]
+    Expired {
+        /// Who signed.
+        authority: String,
+        /// The first instant at which it no longer counts.
+        end: Timestamp,
+    },
+    /// Nothing proves when it was signed, and the certificates are not valid now.
+    #[error(
+        "the certificates of {authority} are valid from {from} to {end}, and nothing proves that it signed then"
+    )]
+    CertificateNotValid {
+        /// Who signed.
+        authority: String,
+        /// The first instant at which they are valid.
+        from: Timestamp,
+        /// The first at which they no longer are.
+        end: Timestamp,
     },
     /// The authority is out of office.
     #[error("the word of {authority} counts only if it provably came before {end}")]
@@ -249,9 +287,13 @@ impl Finding {
             Self::Missing { what: What::Signature, .. } => "Unsigned",
             Self::Missing { what: What::Attestation(_), .. } => "Unattested",
             Self::UnknownSigner { .. } => "UnknownSigner",
+            Self::OtherSigner { .. } => "OtherSigner",
+            Self::SignatureRefused { .. } => "SignatureRefused",
             Self::OtherDigest { .. } => "OtherDigest",
             Self::OtherStatement { what: What::Signature, .. } => "NotASignature",
             Self::OtherStatement { what: What::Attestation(_), .. } => "OtherPredicateType",
+            Self::Expired { .. } => "Expired",
+            Self::CertificateNotValid { .. } => "CertificateNotValid",
             Self::AuthorityEnded { .. } => "AuthorityEnded",
             Self::SignedInFuture { .. } => "SignedInFuture",
             Self::TooOld { .. } => "TooOld",
@@ -268,6 +310,21 @@ impl Finding {
 pub enum Way {
     /// With a key of its own.
     Key,
+    /// With an identity.
+    Keyless,
+    /// With a certificate, as the Notary Project has it. It has no attestations.
+    Notation,
+}
+
+impl Way {
+    /// The program and its flags, up to the image; `act` is `sign` or `attest`.
+    fn command(self, act: &str) -> String {
+        match self {
+            Self::Key => format!("cosign {act} --key KEY"),
+            Self::Keyless => format!("cosign {act}"),
+            Self::Notation => format!("notation {act}"),
+        }
+    }
 }
 
 /// Something to do about a denial.
@@ -303,9 +360,10 @@ impl Cure {
             Self::Push => "push it first, or correct the name".to_owned(),
             Self::UseListed => "take one of those, or have it added to the policy".to_owned(),
             Self::Pin => format!("name it by digest: {image}"),
-            Self::Sign(Way::Key) => format!("sign it with: cosign sign --key KEY {image}"),
-            Self::Attest(Way::Key, kind) => {
-                format!("attest it with: cosign attest --key KEY --type {kind} --predicate FILE {image}")
+            Self::Sign(way) => format!("sign it with: {} {image}", way.command("sign")),
+            Self::Attest(way, kind) => {
+                let command = way.command("attest");
+                format!("attest it with: {command} --type {kind} --predicate FILE {image}")
             }
             Self::Rebuild => "build an image for which it holds".to_owned(),
         }

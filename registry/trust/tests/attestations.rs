@@ -6,12 +6,12 @@
 mod support;
 
 use berth_registry_core::Digest;
-use berth_trust::{Condition, Evidence, Policy, Requirement};
+use berth_trust::{Condition, Policy, Requirement};
 use proptest::prelude::*;
 use rstest::rstest;
 use serde_json::{Value, json};
 use support::{
-    evidence, findings, judge,
+    about, evidence, findings, judge,
     pen::{Pen, SIGNATURE, artifact, statement},
     quorum, requiring, signature,
 };
@@ -64,10 +64,6 @@ fn a_signature_and_an_attestation_are_two_requirements() {
     assert_eq!(judge(&both, &evidence("attested")).reason(), "NotASignature");
 }
 
-fn laid_beside(subject: &Digest, artifacts: Vec<berth_trust::Artifact>) -> Evidence {
-    Evidence { subject: subject.clone(), artifacts }
-}
-
 /// CVE-2022-35929: the type is the signed one; none of that type is a failure, whatever an annotation calls it.
 #[test]
 fn the_type_is_read_from_what_was_signed() {
@@ -75,11 +71,11 @@ fn the_type_is_read_from_what_was_signed() {
     let envelope = pen.envelope(&statement(&subject, "https://example.com/other", &json!({}))).to_string();
     let artifact = artifact(berth_trust::kind::ENVELOPE, &envelope, &json!({"predicateType": REVIEW}));
     let policy = by(&[&pen], 1, &[]);
-    assert_eq!(judge(&policy, &laid_beside(&subject, vec![artifact])).reason(), "OtherPredicateType");
+    assert_eq!(judge(&policy, &about(&subject, vec![artifact])).reason(), "OtherPredicateType");
     // An image signature is no attestation, even of the type that signatures have.
     let quorum = berth_trust::Quorum::new(1, vec![pen.authority("a")], None).unwrap();
     let odd = Requirement::Attestation { predicate_type: SIGNATURE.to_owned(), quorum, conditions: vec![] };
-    let signed = laid_beside(&subject, vec![pen.signs(&subject)]);
+    let signed = about(&subject, vec![pen.signs(&subject)]);
     assert_eq!(judge(&requiring(vec![odd]), &signed).reason(), "Unattested");
 }
 
@@ -87,11 +83,11 @@ fn the_type_is_read_from_what_was_signed() {
 #[case::other_subject(Digest::sha256(b"another"), "OtherDigest")]
 #[case::this_subject(Digest::sha256(b"image"), "Admitted")]
 #[case::long_subject(berth_registry_core::Algorithm::Sha512.digest(b"image"), "OtherDigest")]
-fn an_attestation_is_about_what_it_names(#[case] about: Digest, #[case] reason: &str) {
+fn an_attestation_is_about_what_it_names(#[case] named: Digest, #[case] reason: &str) {
     let (pen, subject) = (Pen::new(1), Digest::sha256(b"image"));
-    for artifact in [pen.attests(&about, REVIEW, &json!({})), pen.attests_classic(&about, REVIEW, &json!({}))]
+    for artifact in [pen.attests(&named, REVIEW, &json!({})), pen.attests_classic(&named, REVIEW, &json!({}))]
     {
-        assert_eq!(judge(&by(&[&pen], 1, &[]), &laid_beside(&subject, vec![artifact])).reason(), reason);
+        assert_eq!(judge(&by(&[&pen], 1, &[]), &about(&subject, vec![artifact])).reason(), reason);
     }
 }
 
@@ -103,9 +99,9 @@ fn two_attestations_by_one_key_are_one() {
         pen.attests(&subject, REVIEW, &json!({"n": 1})),
         pen.attests_classic(&subject, REVIEW, &json!({"n": 2})),
     ];
-    assert_eq!(judge(&policy, &laid_beside(&subject, beside.clone())).reason(), "ThresholdNotMet");
+    assert_eq!(judge(&policy, &about(&subject, beside.clone())).reason(), "ThresholdNotMet");
     beside.push(other.attests(&subject, REVIEW, &json!({})));
-    assert_eq!(judge(&policy, &laid_beside(&subject, beside)).reason(), "Admitted");
+    assert_eq!(judge(&policy, &about(&subject, beside)).reason(), "Admitted");
 }
 
 /// Any trusted attestation that speaks against the image is enough; one that nobody trusts says nothing.
@@ -115,7 +111,7 @@ fn what_speaks_against_an_image_is_not_outvoted() {
     let subject = Digest::sha256(b"image");
     let policy = by(&[&pen, &other], 1, &["predicate.approved"]);
     let says = |pen: &Pen, approved: bool| pen.attests(&subject, REVIEW, &json!({"approved": approved}));
-    let judge = |beside: Vec<_>| judge(&policy, &laid_beside(&subject, beside));
+    let judge = |beside: Vec<_>| judge(&policy, &about(&subject, beside));
     assert_eq!(judge(vec![says(&pen, true)]).reason(), "Admitted");
     assert_eq!(judge(vec![says(&pen, true), says(&stranger, false)]).reason(), "Admitted");
     for against in [&pen, &other] {
@@ -133,12 +129,12 @@ fn a_predicate_of_any_shape_is_no_way_past() {
     for predicate in
         [json!(null), json!(1), json!([]), json!({}), json!({"approved": "true"}), json!({"approved": 1})]
     {
-        let beside = laid_beside(&subject, vec![pen.attests(&subject, REVIEW, &predicate)]);
+        let beside = about(&subject, vec![pen.attests(&subject, REVIEW, &predicate)]);
         assert_eq!(judge(&policy, &beside).reason(), "ConditionNotMet", "{predicate}");
     }
     let missing = json!({"_type": "https://in-toto.io/Statement/v1", "predicateType": REVIEW,
         "subject": [{"digest": {"sha256": subject.hex()}}]});
-    let beside = laid_beside(&subject, vec![pen.bundle(&missing.to_string())]);
+    let beside = about(&subject, vec![pen.bundle(&missing.to_string())]);
     assert_eq!(judge(&policy, &beside).reason(), "ConditionNotMet");
 }
 
@@ -150,7 +146,7 @@ fn a_predicate_of_any_shape_is_no_way_past() {
 #[case::no_object("[]")]
 fn signed_nonsense_is_malformed(#[case] payload: &str) {
     let (pen, subject) = (Pen::new(1), Digest::sha256(b"image"));
-    let beside = laid_beside(&subject, vec![pen.bundle(payload)]);
+    let beside = about(&subject, vec![pen.bundle(payload)]);
     let verdict = judge(&by(&[&pen], 1, &[]), &beside);
     assert_eq!(verdict.reason(), "MalformedEvidence", "{:?}", findings(&verdict));
     // Nobody else's business: to a policy that does not know the signer it is just by somebody else.
@@ -180,7 +176,7 @@ proptest! {
                 pen.attests(&subject, kind, &predicate)
             });
         }
-        let verdict = judge(&policy, &laid_beside(&subject, beside));
+        let verdict = judge(&policy, &about(&subject, beside));
         prop_assert_eq!(verdict.reason(), "ConditionNotMet");
     }
 }

@@ -15,7 +15,7 @@ use berth_trust::{
 use proptest::prelude::*;
 use rstest::rstest;
 use support::{
-    authority, evidence, facts, file, findings, image, judge, key, now, policy, requiring, rewrite,
+    about, authority, evidence, facts, file, findings, image, judge, key, now, policy, requiring, rewrite,
     rewrite_payload, signature,
 };
 
@@ -26,7 +26,7 @@ fn what_cosign_signs_is_admitted(
 ) {
     let evidence = evidence(&format!("{format}-{name}"));
     let verdict = judge(&policy(1, &[name]), &evidence);
-    let signed = Ground::Stated { what: What::Signature, by: name.to_owned() };
+    let signed = Ground::Stated { what: What::Signature, by: name.to_owned(), index: None };
     assert_eq!(verdict, Verdict::Admit { grounds: [signed].into() });
     // Any other key of any kind is another key.
     for other in ["other", "p256", "p384", "rsa", "ed25519"].into_iter().filter(|other| *other != name) {
@@ -292,7 +292,7 @@ proptest! {
         // All evidence is laid beside one image: some of it speaks about others.
         let subject = evidence("both").subject;
         let artifacts: Vec<_> = picks.iter().flat_map(|name| evidence(name).artifacts).collect();
-        let forward = Evidence { subject: subject.clone(), artifacts };
+        let forward = about(&subject, artifacts);
         let mut backward = forward.clone();
         backward.artifacts.reverse();
         let mut reversed = authorities.clone();
@@ -346,7 +346,7 @@ proptest! {
         let layers = BTreeMap::from([(digest, layer)]);
         let artifacts = [manifest, shaped.into_bytes(), text.clone().into_bytes()]
             .map(|manifest| Artifact { manifest, layers: layers.clone() });
-        let evidence = Evidence { subject: Digest::sha256(b""), artifacts: artifacts.to_vec() };
+        let evidence = about(&Digest::sha256(b""), artifacts.to_vec());
         let verdict = judge(&policy(1, &["p256"]), &evidence);
         prop_assert!(!verdict.is_admitted(), "{:?}", verdict);
         prop_assert!(PublicKey::from_pem(&text).is_err());

@@ -69,7 +69,7 @@ pub struct ByNotary {
 }
 
 /// A span of time, both ends belong to it. It is empty when it ends before it begins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Validity {
     /// The first moment.
     pub from: Timestamp,

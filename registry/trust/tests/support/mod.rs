@@ -44,7 +44,12 @@ pub(crate) fn evidence(name: &str) -> Evidence {
         manifest: artifact.manifest.into_bytes(),
         layers: artifact.layers.into_iter().map(|(digest, text)| (digest, text.into_bytes())).collect(),
     });
-    Evidence { subject: vector.subject, artifacts: artifacts.collect() }
+    about(&vector.subject, artifacts.collect())
+}
+
+/// Evidence that was found beside an image.
+pub(crate) fn about(subject: &Digest, artifacts: Vec<Artifact>) -> Evidence {
+    Evidence { subject: subject.clone(), described: None, artifacts, indexes: Vec::new() }
 }
 
 pub(crate) fn key(name: &str) -> PublicKey {
