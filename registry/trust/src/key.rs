@@ -22,6 +22,8 @@ use crate::anchor::AnchorId;
 pub struct PublicKey {
     /// SHA-256 of the canonical `SubjectPublicKeyInfo`.
     id: AnchorId,
+    /// That.
+    spki: Arc<[u8]>,
     /// The key under each algorithm that signatures by such a key come in.
     verifiers: Arc<[Verifier]>,
 }
@@ -84,7 +86,8 @@ impl PublicKey {
         }
     }
 
-    fn from_der(spki: &[u8]) -> Result<Self, InvalidKey> {
+    /// Reads a key from a DER `SubjectPublicKeyInfo`.
+    pub(crate) fn from_der(spki: &[u8]) -> Result<Self, InvalidKey> {
         let parse = |algorithm: &'static dyn VerificationAlgorithm| ParsedPublicKey::new(algorithm, spki);
         let keys: Vec<_> = if let Ok(p256) = parse(&ECDSA_P256_SHA256_ASN1) {
             vec![p256]
@@ -107,12 +110,17 @@ impl PublicKey {
             .and_then(|raw| VerifyingKey::from_bytes(raw.try_into().ok()?).ok())
             .map(Verifier::Ed25519ph);
         let verifiers = keys.into_iter().map(Verifier::Plain).chain(prehashed).collect();
-        Ok(Self { id: AnchorId::of(canonical), verifiers })
+        Ok(Self { id: AnchorId::of(canonical), spki: canonical.into(), verifiers })
     }
 
     /// What this key is known by.
     pub fn id(&self) -> &AnchorId {
         &self.id
+    }
+
+    /// Its canonical DER `SubjectPublicKeyInfo`.
+    pub(crate) fn spki(&self) -> &[u8] {
+        &self.spki
     }
 
     /// Whether `signature` over `message` was made with this key's private half.

@@ -2,7 +2,6 @@
 //! it is decided elsewhere.
 
 use jiff::Timestamp;
-use sigstore_verify::trust_root::TimeRange;
 use x509_parser::{
     asn1_rs::{self, Oid, TaggedExplicit, Utf8String, oid},
     certificate::X509Certificate,
@@ -11,6 +10,7 @@ use x509_parser::{
 };
 
 use super::refused::Refused;
+use crate::notary::Validity;
 
 /// A name of a user without a mail address or URL (Fulcio's `OtherName`).
 const USER_NAME: Oid<'static> = oid!(1.3.6.1.4.1.57264.1.7);
@@ -23,33 +23,59 @@ pub(super) fn read(der: &[u8]) -> Result<X509Certificate<'_>, Refused> {
     }
 }
 
-/// From when to when a certificate is valid, both included.
-pub(super) fn validity(certificate: &X509Certificate<'_>) -> Result<TimeRange, Refused> {
+/// From when to when a certificate is valid.
+pub(super) fn validity(certificate: &X509Certificate<'_>) -> Result<Validity, Refused> {
     let time = |seconds| {
         Timestamp::from_second(seconds)
             .map_err(|e| Refused::malformed(format_args!("its certificate's validity: {e}")))
     };
     let validity = certificate.validity();
-    Ok(TimeRange::new(time(validity.not_before.timestamp())?, Some(time(validity.not_after.timestamp())?)))
+    Ok(Validity {
+        from: time(validity.not_before.timestamp())?,
+        until: time(validity.not_after.timestamp())?,
+    })
 }
 
 /// The one identity that a Fulcio certificate is for: its alternative name. The library takes the first of several
 /// and knows no user names; we take no certificate that could be read in two ways.
-pub(super) fn subject(der: &[u8]) -> Result<String, Refused> {
+pub(super) fn identity(der: &[u8]) -> Result<String, Refused> {
     let certificate = read(der)?;
+    signs(&certificate, false)?;
+    name(&certificate)?.ok_or_else(|| Refused::NoIdentity("it has no subject alternative name".to_owned()))
+}
+
+/// The same of a certificate by an authority of the user's own, which may also name its holder as certificates
+/// always did: by a distinguished name (RFC 4514).
+pub(super) fn holder(der: &[u8]) -> Result<String, Refused> {
+    let certificate = read(der)?;
+    signs(&certificate, true)?;
+    match name(&certificate)? {
+        Some(name) => Ok(name),
+        None => visible(&certificate.subject().to_string()),
+    }
+}
+
+/// No extension is there twice, and the key is for signatures; `silent`: also if the certificate does not say.
+fn signs(certificate: &X509Certificate<'_>, silent: bool) -> Result<(), Refused> {
     let malformed = |e| Refused::malformed(format_args!("its certificate's extensions: {e}"));
-    // An extension that is there twice is an error.
     certificate.extensions_map().map_err(malformed)?;
     let usage = certificate.key_usage().map_err(malformed)?;
-    if !usage.is_some_and(|usage| usage.value.digital_signature()) {
-        return Err(Refused::UntrustedCertificate(
-            "its key usage is not digitalSignature: use a certificate for signatures".to_owned(),
-        ));
+    if usage.map_or(silent, |usage| usage.value.digital_signature()) {
+        return Ok(());
     }
-    let names = certificate.subject_alternative_name().map_err(malformed)?;
+    Err(Refused::UntrustedCertificate(
+        "its key usage is not digitalSignature: use a certificate for signatures".to_owned(),
+    ))
+}
+
+/// The only alternative name.
+fn name(certificate: &X509Certificate<'_>) -> Result<Option<String>, Refused> {
+    let names = certificate
+        .subject_alternative_name()
+        .map_err(|e| Refused::malformed(format_args!("its certificate's names: {e}")))?;
     match names.map(|names| names.value.general_names.as_slice()).unwrap_or_default() {
-        [] => Err(Refused::NoIdentity("it has no subject alternative name".to_owned())),
-        [name] => plain(name),
+        [] => Ok(None),
+        [name] => plain(name).map(Some),
         several => Err(Refused::NoIdentity(format!(
             "it has {} subject alternative names, and one is allowed",
             several.len()

@@ -2,13 +2,16 @@
 //! read once ([`Presented`]) and then looked at with each [`TrustRoot`] of a policy. The crate `sigstore-verify` does
 //! the cryptography; what the trust model asks beyond it is checked here (`log`, `leaf`, the windows in `trust_root`).
 
+mod authorities;
+mod classic;
 mod leaf;
 mod log;
 mod presented;
 mod refused;
 mod trust_root;
 
-pub use presented::{Keyless, Presented};
+pub use authorities::{CertificateAuthorities, InvalidAuthorities};
+pub use presented::{ByCertificate, Keyless, Presented};
 pub use refused::Refused;
 pub use trust_root::{InvalidTrustRoot, TrustRoot};
 

@@ -1,17 +1,19 @@
 //! A signature as it is presented: with its certificate or without, its log entries and timestamps. Read once from any
-//! of the formats, bounded, into the form that the library takes; then looked at with each trust root.
+//! of the formats, bounded, into the form that the library takes; then looked at with each anchor of a policy.
 
+use berth_registry_core::{Descriptor, Digest};
 use jiff::Timestamp;
 use sigstore_verify::{
-    VerificationPolicy,
+    PublicKeyVerificationPolicy, VerificationPolicy, VerificationResult,
     types::{
-        Artifact, ArtifactDigest, Bundle, DerCertificate, DsseEnvelope, HashAlgorithm, SignatureContent,
-        Statement, VerificationMaterialContent,
+        Artifact, ArtifactDigest, Bundle, DerCertificate, DerPublicKey, DsseEnvelope, HashAlgorithm,
+        MediaType, PublicKeyIdentifier, SignatureContent, Statement, VerificationMaterialContent,
+        X509Certificate,
     },
 };
 
-use super::{MAX_CHAIN, leaf, log, refused::Refused, trust_root::TrustRoot};
-use crate::{bounds::MAX_PAYLOAD, json};
+use super::{CertificateAuthorities, MAX_CHAIN, classic, leaf, log, refused::Refused, trust_root::TrustRoot};
+use crate::{bounds::MAX_PAYLOAD, json, key::PublicKey, notary::Validity};
 
 /// A payload of the largest size in base64, twice over for the other fields.
 const MAX_BUNDLE: usize = MAX_PAYLOAD * 4;
@@ -27,11 +29,24 @@ pub struct Keyless {
     pub proven: Timestamp,
 }
 
+/// A signature by the holder of a certificate that an authority of the user's own issued.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ByCertificate {
+    /// The holder: the certificate's only alternative name, or else its distinguished name (RFC 4514).
+    pub subject: String,
+    /// SHA-256 of the certificate.
+    pub fingerprint: Digest,
+    /// When it was made, at the latest; all certificates were valid then.
+    pub proven: Option<Timestamp>,
+    /// When nothing is proven: the signature counts only while all certificates are valid.
+    pub valid: Option<Validity>,
+}
+
 /// A signature with all that came along with it; nothing of it is believed yet.
 #[derive(Clone, Debug)]
 pub struct Presented {
     bundle: Bundle,
-    artifact: Content,
+    content: Content,
 }
 
 /// What the signature is over.
@@ -40,6 +55,8 @@ enum Content {
     /// An envelope of the bundle; the library wants one of the digests that its statement names, and which of them is
     /// the image's is for the reader of the verified statement to decide.
     Envelope(ArtifactDigest),
+    /// These bytes.
+    Bytes(Vec<u8>),
 }
 
 impl Presented {
@@ -56,15 +73,27 @@ impl Presented {
                 "it signs bytes without saying what they are: sign images with `cosign sign`".to_owned(),
             ));
         };
-        let artifact = Content::Envelope(named(envelope)?);
+        let content = Content::Envelope(named(envelope)?);
         bounded(&bundle)?;
-        Ok(Self { bundle, artifact })
+        Ok(Self { bundle, content })
+    }
+
+    /// Reads a layer of cosign's classic formats: a simple signature, or the envelope of an attestation.
+    pub fn classic(layer: &Descriptor, bytes: &[u8]) -> Result<Self, Refused> {
+        let bundle = classic::read(layer, bytes)?;
+        let content = match &bundle.content {
+            SignatureContent::DsseEnvelope(envelope) => Content::Envelope(named(envelope)?),
+            _ => Content::Bytes(bytes.to_vec()),
+        };
+        bounded(&bundle)?;
+        Ok(Self { bundle, content })
     }
 
     /// The document that is signed. Believe it only after one of the other methods has verified it.
     pub fn payload(&self) -> &[u8] {
-        match &self.bundle.content {
-            SignatureContent::DsseEnvelope(envelope) => envelope.payload.as_bytes(),
+        match (&self.bundle.content, &self.content) {
+            (SignatureContent::DsseEnvelope(envelope), _) => envelope.payload.as_bytes(),
+            (_, Content::Bytes(bytes)) => bytes,
             _ => &[],
         }
     }
@@ -73,7 +102,82 @@ impl Presented {
     /// time; a log of the trust root holds this very signature, if the trust root names logs; a certificate log knows
     /// the certificate, if the trust root names any.
     pub fn keyless(&self, root: &TrustRoot) -> Result<Keyless, Refused> {
-        let certificate = self.certificate().ok_or(Refused::NoCertificate)?;
+        let certificate = self.certificate()?;
+        let verified = Self::certified(&self.bundle, self.artifact(), root, root.has_logs())?;
+        let issuer = verified
+            .issuer()
+            .ok_or_else(|| Refused::NoIdentity("it names no issuer of identities".to_owned()))?;
+        Ok(Keyless {
+            issuer: leaf::visible(issuer)?,
+            subject: leaf::identity(certificate.as_bytes())?,
+            proven: self.latest(&verified, root)?,
+        })
+    }
+
+    /// Who signed with a certificate of these authorities. With a trust root, a log or timestamp authority of it must
+    /// prove when, as in [`Self::proven`].
+    pub fn by_certificate(
+        &self,
+        authorities: &CertificateAuthorities,
+        log: Option<&TrustRoot>,
+    ) -> Result<ByCertificate, Refused> {
+        let certificate = self.certificate()?.as_bytes();
+        let key = PublicKey::from_der(leaf::read(certificate)?.public_key().raw)
+            .map_err(|e| Refused::Unsupported(e.to_string()))?;
+        let (message, signature) = self.signed();
+        if !key.verifies(&message, signature) {
+            return Err(Refused::BadSignature);
+        }
+        let valid = authorities.vouch(certificate, &self.intermediates())?;
+        let subject = leaf::holder(certificate)?;
+        let proven = log.map(|log| self.proven_under(authorities, log)).transpose()?;
+        let fingerprint = Digest::sha256(certificate);
+        Ok(ByCertificate { subject, fingerprint, proven, valid: proven.is_none().then_some(valid) })
+    }
+
+    /// When a signature by this key was made, at the latest: a log of the trust root holds this very signature, or a
+    /// timestamp authority of it signed this very signature. What came along must all be right.
+    pub fn proven(&self, root: &TrustRoot, key: &PublicKey) -> Result<Timestamp, Refused> {
+        let mut bundle = self.bundle.clone();
+        bundle.verification_material.content =
+            VerificationMaterialContent::PublicKey(PublicKeyIdentifier::new(""));
+        let mut policy = PublicKeyVerificationPolicy::new(DerPublicKey::from_bytes(key.spki()));
+        if !self.is_logged() {
+            policy = policy.skip_tlog_unsafe();
+        }
+        let verified = root.verifier().verify(self.artifact(), &bundle, &policy)?;
+        self.latest(&verified, root)
+    }
+
+    /// The same of a signature by certificate: the library takes the authorities for Fulcio's.
+    fn proven_under(
+        &self,
+        authorities: &CertificateAuthorities,
+        log: &TrustRoot,
+    ) -> Result<Timestamp, Refused> {
+        let log =
+            log.with_authorities(authorities).map_err(|e| Refused::UntrustedCertificate(e.to_string()))?;
+        let mut bundle = self.bundle.clone();
+        if bundle.media_type == MediaType::Bundle0_3 {
+            // Bundles of this version hold no chain. The next older one may, and is the same in all else.
+            bundle.media_type = MediaType::Bundle0_2;
+        }
+        let leaf = self.certificate()?.as_bytes();
+        let certificates = [leaf].into_iter().chain(self.intermediates()).chain(authorities.intermediates());
+        let certificates =
+            certificates.map(|der| X509Certificate::new(DerCertificate::from_bytes(der))).collect();
+        bundle.verification_material.content =
+            VerificationMaterialContent::X509CertificateChain { certificates };
+        let verified = Self::certified(&bundle, self.artifact(), &log, self.is_logged())?;
+        self.latest(&verified, &log)
+    }
+
+    fn certified(
+        bundle: &Bundle,
+        artifact: Artifact<'_>,
+        root: &TrustRoot,
+        logged: bool,
+    ) -> Result<VerificationResult, Refused> {
         if !root.has_authorities() {
             return Err(Refused::UntrustedCertificate("the trust root names no authority".to_owned()));
         }
@@ -81,29 +185,52 @@ impl Presented {
         if !root.has_certificate_logs() {
             policy = policy.skip_sct();
         }
-        if !root.has_logs() {
+        if !logged {
             policy = policy.skip_tlog_unsafe();
         }
-        let verified = root.verifier().verify(self.artifact(), &self.bundle, &policy)?;
-        let times = verified.verified_timestamps();
-        log::check(&self.bundle.verification_material.tlog_entries, times, root)?;
-        let issuer = verified
-            .issuer()
-            .ok_or_else(|| Refused::NoIdentity("it names no OpenID Connect issuer".to_owned()))?;
-        Ok(Keyless {
-            issuer: leaf::visible(issuer)?,
-            subject: leaf::subject(certificate.as_bytes())?,
-            proven: times.iter().max().copied().ok_or(Refused::NoProvenTime)?,
-        })
+        Ok(root.verifier().verify(artifact, bundle, &policy)?)
     }
 
-    fn certificate(&self) -> Option<&DerCertificate> {
-        self.bundle.signing_certificate()
+    /// The latest of the times that are proven, once the log entries are found good.
+    fn latest(&self, verified: &VerificationResult, root: &TrustRoot) -> Result<Timestamp, Refused> {
+        let times = verified.verified_timestamps();
+        log::check(&self.bundle.verification_material.tlog_entries, times, root)?;
+        times.iter().max().copied().ok_or(Refused::NoProvenTime)
+    }
+
+    fn is_logged(&self) -> bool {
+        !self.bundle.verification_material.tlog_entries.is_empty()
+    }
+
+    fn certificate(&self) -> Result<&DerCertificate, Refused> {
+        self.bundle.signing_certificate().ok_or(Refused::NoCertificate)
+    }
+
+    /// What came along to lead from the certificate to a root.
+    fn intermediates(&self) -> Vec<&[u8]> {
+        match &self.bundle.verification_material.content {
+            VerificationMaterialContent::X509CertificateChain { certificates } => {
+                certificates.iter().skip(1).map(|certificate| certificate.raw_bytes.as_bytes()).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// The bytes that are signed, and the signature.
+    fn signed(&self) -> (Vec<u8>, &[u8]) {
+        match &self.bundle.content {
+            SignatureContent::DsseEnvelope(envelope) => (envelope.pae(), envelope.signature.sig.as_bytes()),
+            SignatureContent::MessageSignature(signed) => {
+                (self.payload().to_vec(), signed.signature.as_bytes())
+            }
+            _ => (Vec::new(), &[]),
+        }
     }
 
     fn artifact(&self) -> Artifact<'_> {
-        match &self.artifact {
+        match &self.content {
             Content::Envelope(digest) => digest.clone().into(),
+            Content::Bytes(bytes) => bytes.into(),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Why a signature does not count: typed, with words for people. There is no value that means "probably fine".
 
+use crate::bounds::clip;
 use sigstore_verify::{CertificateError, Error, TimestampError, TransparencyLogError, bundle};
 
 /// Why a signature does not count. The texts continue a sentence about the signature, say the cause, and the cure
@@ -28,8 +29,10 @@ pub enum Refused {
     /// The signature does not fit the content and the certificate or key.
     #[error("its signature does not fit its content: one of them was altered, or another key signed")]
     BadSignature,
-    /// The certificate is by none of the trusted authorities, or not for signing code.
-    #[error("its certificate is by none of the trusted authorities, or not for signing code: {0}")]
+    /// The certificate is by none of the authorities that were trusted then, or not for signing code.
+    #[error(
+        "its certificate is by none of the authorities that are trusted for that time, or not for signing code: {0}"
+    )]
     UntrustedCertificate(String),
     /// The certificate names nobody, or too many.
     #[error("its certificate does not name one signer: {0}")]
@@ -100,11 +103,6 @@ impl Refused {
     }
 }
 
-/// Keeps messages short when the input is hostile.
-fn clip(text: &str) -> String {
-    text.chars().take(200).collect()
-}
-
 impl From<Error> for Refused {
     fn from(error: Error) -> Self {
         match error {
@@ -152,6 +150,11 @@ impl From<TransparencyLogError> for Refused {
         match error {
             TransparencyLogError::UnknownLog { .. } => Self::UnknownLog,
             TransparencyLogError::EntryMismatch(cause) => Self::OtherLogEntry(clip(&cause)),
+            TransparencyLogError::MalformedEntry(cause) if cause.contains("invalid hash") => {
+                Self::Unsupported(
+                    "its log entry does not hash with SHA-256: sign with a P-256 key".to_owned(),
+                )
+            }
             TransparencyLogError::MalformedEntry(cause) => Self::malformed(cause),
             other => Self::BadLogProof(clip(&other.to_string())),
         }

@@ -5,15 +5,16 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use berth_registry_core::Digest;
 use jiff::Timestamp;
+use serde_json::json;
 use sigstore_verify::{
     Verifier,
     crypto::VerificationKey,
     trust_root::{TimeRange, TrustedRoot},
-    types::LogKeyId,
+    types::{DerCertificate, LogKeyId},
 };
 
-use super::{MAX_CHAIN, leaf};
-use crate::json;
+use super::{CertificateAuthorities, MAX_CHAIN, leaf};
+use crate::{json, notary::Validity};
 
 /// The largest known trust root has 32 KiB.
 const MAX_TRUST_ROOT: usize = 256 * 1024;
@@ -117,7 +118,7 @@ impl TrustRoot {
                 let own = leaf::read(certificate.raw_bytes.as_bytes())
                     .and_then(|certificate| leaf::validity(&certificate))
                     .map_err(|e| InvalidTrustRoot::Unusable(e.to_string()))?;
-                *valid = Some(valid.map_or(own, |valid| intersection(valid, own)));
+                *valid = Some(narrowed(*valid, own));
             }
             if valid.is_some_and(|valid| valid.end.is_some_and(|end| end < valid.start)) {
                 return Err(InvalidTrustRoot::NeverValid(name.chars().take(100).collect()));
@@ -137,6 +138,22 @@ impl TrustRoot {
     /// SHA-256 of its canonical JSON (RFC 8785): the same content in another spelling is the same trust root.
     pub fn id(&self) -> &Digest {
         &self.0.id
+    }
+
+    /// Its logs and timestamps, but certificates by these authorities, which no certificate log records.
+    pub(super) fn with_authorities(
+        &self,
+        authorities: &CertificateAuthorities,
+    ) -> Result<Self, InvalidTrustRoot> {
+        let entry = |(der, _): (&[u8], Validity)| {
+            let certificate = json!({"rawBytes": DerCertificate::from_bytes(der)});
+            serde_json::from_value(json!({"uri": "", "certChain": {"certificates": [certificate]}}))
+                .map_err(|e| InvalidTrustRoot::Malformed(e.to_string()))
+        };
+        let mut root = self.0.root.clone();
+        root.certificate_authorities = authorities.roots().map(entry).collect::<Result<_, _>>()?;
+        root.ctlogs.clear();
+        Self::new(self.0.id.clone(), root)
     }
 
     pub(super) fn verifier(&self) -> &Verifier {
@@ -184,10 +201,8 @@ fn bound(what: &'static str, found: usize, bound: usize) -> Result<(), InvalidTr
     if found > bound { Err(InvalidTrustRoot::TooMuch { what, found, bound }) } else { Ok(()) }
 }
 
-fn intersection(one: TimeRange, other: TimeRange) -> TimeRange {
-    let end = match (one.end, other.end) {
-        (Some(one), Some(other)) => Some(one.min(other)),
-        (one, other) => one.or(other),
-    };
-    TimeRange::new(one.start.max(other.start), end)
+fn narrowed(window: Option<TimeRange>, by: Validity) -> TimeRange {
+    let start = window.map_or(by.from, |window| window.start.max(by.from));
+    let end = window.and_then(|window| window.end).map_or(by.until, |end| end.min(by.until));
+    TimeRange::new(start, Some(end))
 }

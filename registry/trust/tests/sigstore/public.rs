@@ -1,48 +1,14 @@
-//! Keyless signatures: what public instances and real tools made (`corpus/sigstore/README.md` says where from), and
-//! what an attacker would make of it. Shows R-TRUST: who signed and when is proven by certificate, log and timestamp
-//! together, each bound to this very signature, or the signature is refused with the cause.
-
-#![allow(clippy::unwrap_used, clippy::panic, reason = "all of this crate is test code")]
+//! What public instances issued, and what an attacker would make of it: who signed and when is proven by certificate,
+//! log and timestamp together, each bound to this very signature, or the signature is refused with the cause.
 
 use std::sync::LazyLock;
 
-use berth_trust::sigstore::{InvalidTrustRoot, Keyless, Presented, Refused, TrustRoot};
+use berth_trust::sigstore::{Keyless, Presented, Refused, TrustRoot};
 use proptest::prelude::*;
 use rstest::rstest;
 use serde_json::{Value, json};
-use sigstore_verify::trust_root::{
-    SIGSTORE_GITHUB_TRUSTED_ROOT as GITHUB, SIGSTORE_PRODUCTION_TRUSTED_ROOT as PUBLIC,
-    SIGSTORE_STAGING_TRUSTED_ROOT as STAGING,
-};
 
-fn file(name: &str) -> Vec<u8> {
-    let path = format!("{}/tests/corpus/sigstore/{name}.json", env!("CARGO_MANIFEST_DIR"));
-    std::fs::read(&path).unwrap_or_else(|e| panic!("{path}: {e}"))
-}
-
-fn document(name: &str) -> Value {
-    serde_json::from_slice(&file(name)).unwrap()
-}
-
-fn root(text: &str) -> TrustRoot {
-    TrustRoot::parse(text.as_bytes()).unwrap()
-}
-
-/// A trust root, changed.
-fn root_with(text: &str, change: impl FnOnce(&mut Value)) -> Result<TrustRoot, InvalidTrustRoot> {
-    let mut document: Value = serde_json::from_str(text).unwrap();
-    change(&mut document);
-    TrustRoot::parse(document.to_string().as_bytes())
-}
-
-fn keyless(document: &Value, root: &TrustRoot) -> Result<Keyless, Refused> {
-    Presented::bundle(document.to_string().as_bytes())?.keyless(root)
-}
-
-/// What becomes of a bundle that somebody changed.
-fn reason(document: &Value, root: &TrustRoot) -> &'static str {
-    keyless(document, root).map_or_else(|refused| refused.reason(), |_| "counts")
-}
+use crate::{GITHUB, PUBLIC, STAGING, damage, document, keyless, reason, root, root_with};
 
 fn entry(document: &mut Value) -> &mut Value {
     &mut document["verificationMaterial"]["tlogEntries"][0]
@@ -303,41 +269,6 @@ proptest! {
     fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
         prop_assert!(Presented::bundle(&bytes).is_err() && TrustRoot::parse(&bytes).is_err());
     }
-}
-
-/// Every text of a document, by where it stands.
-fn texts(value: &Value, at: &str, found: &mut Vec<String>) {
-    match value {
-        Value::Object(members) => {
-            for (name, member) in members {
-                texts(member, &format!("{at}/{}", name.replace('~', "~0").replace('/', "~1")), found);
-            }
-        }
-        Value::Array(items) => {
-            for (index, item) in items.iter().enumerate() {
-                texts(item, &format!("{at}/{index}"), found);
-            }
-        }
-        Value::String(_) => found.push(at.to_owned()),
-        _ => {}
-    }
-}
-
-/// One byte changed in the decoded content of one text, or the text replaced.
-fn damage(document: &mut Value, which: usize, position: usize, with: u8) {
-    use base64::{Engine as _, engine::general_purpose::STANDARD};
-    let mut found = Vec::new();
-    texts(document, "", &mut found);
-    let text = document.pointer_mut(&found[which % found.len()]).unwrap();
-    let old = text.as_str().unwrap();
-    *text = match STANDARD.decode(old) {
-        Ok(mut bytes) if !bytes.is_empty() => {
-            let position = position % bytes.len();
-            bytes[position] ^= with;
-            STANDARD.encode(bytes).into()
-        }
-        _ => format!("{}{old}", char::from(with % 128)).into(),
-    };
 }
 
 proptest! {

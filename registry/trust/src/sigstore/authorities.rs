@@ -1,0 +1,219 @@
+//! Certificate authorities of the user's own: no Fulcio, no certificate log. A certificate of theirs may live for years,
+//! so a signature counts while the whole chain is valid, or for good when a log or timestamp proves its time.
+
+use std::{collections::BTreeSet, fmt, sync::Arc, time::Duration};
+
+use berth_registry_core::Digest;
+use jiff::Timestamp;
+use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime, pem::PemObject as _};
+use sigstore_verify::crypto::WEBPKI_VERIFICATION_ALGS;
+use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
+
+use super::{leaf, refused::Refused};
+use crate::notary::Validity;
+
+/// Bytes of the text.
+const MAX_PEM: usize = 256 * 1024;
+/// Certificates in it.
+const MAX_CERTIFICATES: usize = 100;
+/// `id-kp-codeSigning` (RFC 5280, section 4.2.1.12).
+const CODE_SIGNING: &[u8] = &[0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x03, 0x03];
+
+/// A text that holds no usable authorities; the message says what to provide.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidAuthorities {
+    /// No `CERTIFICATE` block.
+    #[error(
+        "it holds no PEM block `CERTIFICATE`: write the certificates of your authority, root and intermediates"
+    )]
+    NoPem,
+    /// A block that is no certificate of an authority.
+    #[error(
+        "its certificate {position} cannot be an authority's ({cause}): write the authority's, not the signer's"
+    )]
+    Unusable {
+        /// Counted from one.
+        position: usize,
+        /// For people.
+        cause: String,
+    },
+    /// A secret where everybody can read it.
+    #[error("it holds a private key: remove it, consider it stolen, and write certificates")]
+    Private,
+    /// More than is looked at.
+    #[error(
+        "it has {found} {what}, more than the limit of {bound}: write only the authorities that sign images"
+    )]
+    TooMuch {
+        /// What there is too much of.
+        what: &'static str,
+        /// How much there is.
+        found: usize,
+        /// The limit.
+        bound: usize,
+    },
+}
+
+/// Authorities whose certificates are trusted to sign code. Cheap to clone.
+#[derive(Clone)]
+pub struct CertificateAuthorities(Arc<Inner>);
+
+struct Inner {
+    id: Digest,
+    roots: Vec<Root>,
+    intermediates: Vec<CertificateDer<'static>>,
+}
+
+struct Root {
+    der: CertificateDer<'static>,
+    anchor: TrustAnchor<'static>,
+    valid: Validity,
+}
+
+impl CertificateAuthorities {
+    /// Reads certificates in PEM, in any order. The self-signed ones are trusted and the others lead to them; if none is
+    /// self-signed, all are trusted.
+    pub fn from_pem(pem: &str) -> Result<Self, InvalidAuthorities> {
+        if pem.len() > MAX_PEM {
+            return Err(InvalidAuthorities::TooMuch { what: "bytes", found: pem.len(), bound: MAX_PEM });
+        }
+        if pem.contains("PRIVATE KEY-----") {
+            return Err(InvalidAuthorities::Private);
+        }
+        let mut roots = Vec::new();
+        let mut others = Vec::new();
+        let mut all = BTreeSet::new();
+        for (index, der) in CertificateDer::pem_slice_iter(pem.as_bytes()).enumerate() {
+            let unusable = |cause: String| InvalidAuthorities::Unusable { position: index + 1, cause };
+            let der = der.map_err(|e| unusable(e.to_string()))?;
+            if !all.insert(der.to_vec()) {
+                continue;
+            }
+            let certificate = leaf::read(&der).map_err(|e| unusable(e.to_string()))?;
+            if !certificate.is_ca() {
+                return Err(unusable("its basic constraints do not say CA".to_owned()));
+            }
+            let anchor = anchor_from_trusted_cert(&der).map_err(|e| unusable(e.to_string()))?.to_owned();
+            let valid = validity(&der).map_err(|e| unusable(e.to_string()))?;
+            let into = if certificate.issuer() == certificate.subject() { &mut roots } else { &mut others };
+            into.push(Root { der: der.clone().into_owned(), anchor, valid });
+        }
+        match all.len() {
+            0 => return Err(InvalidAuthorities::NoPem),
+            found if found > MAX_CERTIFICATES => {
+                return Err(InvalidAuthorities::TooMuch {
+                    what: "certificates",
+                    found,
+                    bound: MAX_CERTIFICATES,
+                });
+            }
+            _ => {}
+        }
+        let content: Vec<u8> =
+            all.iter().flat_map(|der| Digest::sha256(der).to_string().into_bytes()).collect();
+        let id = Digest::sha256(&content);
+        if roots.is_empty() {
+            (roots, others) = (others, roots);
+        }
+        let intermediates = others.into_iter().map(|other| other.der).collect();
+        Ok(Self(Arc::new(Inner { id, roots, intermediates })))
+    }
+
+    /// SHA-256 of what is trusted, however it is written.
+    pub fn id(&self) -> &Digest {
+        &self.0.id
+    }
+
+    pub(super) fn roots(&self) -> impl Iterator<Item = (&[u8], Validity)> {
+        self.0.roots.iter().map(|root| (root.der.as_ref(), root.valid))
+    }
+
+    pub(super) fn intermediates(&self) -> impl Iterator<Item = &[u8]> {
+        self.0.intermediates.iter().map(AsRef::as_ref)
+    }
+
+    /// When a certificate and all those that lead from it to a root are valid together. Of several ways to a root the
+    /// one that lasts longest.
+    pub(super) fn vouch(&self, leaf: &[u8], presented: &[&[u8]]) -> Result<Validity, Refused> {
+        let own = validity(leaf)?;
+        let leaf = CertificateDer::from(leaf);
+        let certificate = EndEntityCert::try_from(&leaf)
+            .map_err(|e| Refused::malformed(format_args!("its certificate: {e}")))?;
+        let intermediates: Vec<_> = presented
+            .iter()
+            .map(|der| CertificateDer::from(*der))
+            .chain(self.0.intermediates.iter().map(|der| CertificateDer::from(der.as_ref())))
+            .collect();
+        // Any chain is valid from the moment on when its last member becomes so: no other moments need be tried.
+        let mut starts: BTreeSet<_> = [own.from].into();
+        starts.extend(self.0.roots.iter().map(|root| root.valid.from));
+        for intermediate in &intermediates {
+            starts.extend(validity(intermediate).map(|valid| valid.from));
+        }
+        let mut refused = Refused::UntrustedCertificate("it is never valid together with them".to_owned());
+        let mut best: Option<Validity> = None;
+        for start in starts.into_iter().filter(|start| own.contains(Validity { from: *start, until: *start }))
+        {
+            match self.path(&certificate, &intermediates, start) {
+                Ok(valid) if best.is_none_or(|best| best.until < valid.until) => best = Some(valid),
+                Ok(_) => {}
+                Err(error) => refused = error,
+            }
+        }
+        best.map_or(Err(refused), |best| Ok(common(best, own)))
+    }
+
+    /// A way to a root whose members are all valid at `time`, and when they are.
+    fn path(
+        &self,
+        leaf: &EndEntityCert<'_>,
+        intermediates: &[CertificateDer<'_>],
+        time: Timestamp,
+    ) -> Result<Validity, Refused> {
+        let at = Validity { from: time, until: time };
+        let roots: Vec<_> = self.0.roots.iter().filter(|root| root.valid.contains(at)).collect();
+        let anchors: Vec<_> = roots.iter().map(|root| root.anchor.clone()).collect();
+        let seconds = u64::try_from(time.as_second()).unwrap_or_default();
+        let untrusted = |e: webpki::Error| Refused::UntrustedCertificate(e.to_string());
+        let path = leaf
+            .verify_for_usage(
+                WEBPKI_VERIFICATION_ALGS,
+                &anchors,
+                intermediates,
+                UnixTime::since_unix_epoch(Duration::from_secs(seconds)),
+                KeyUsage::required(CODE_SIGNING),
+                None,
+                None,
+            )
+            .map_err(untrusted)?;
+        let root = roots.iter().find(|root| root.anchor == *path.anchor());
+        let root = root.ok_or_else(|| untrusted(webpki::Error::UnknownIssuer))?;
+        let members: Vec<_> = path
+            .intermediate_certificates()
+            .map(|member| validity(&member.der()))
+            .collect::<Result<_, _>>()?;
+        Ok(members.into_iter().fold(root.valid, common))
+    }
+}
+
+impl fmt::Debug for CertificateAuthorities {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("CertificateAuthorities").field(&self.0.id).finish()
+    }
+}
+
+impl PartialEq for CertificateAuthorities {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.id == other.0.id
+    }
+}
+
+impl Eq for CertificateAuthorities {}
+
+fn validity(der: &[u8]) -> Result<Validity, Refused> {
+    leaf::validity(&leaf::read(der)?)
+}
+
+fn common(one: Validity, other: Validity) -> Validity {
+    Validity { from: one.from.max(other.from), until: one.until.min(other.until) }
+}
