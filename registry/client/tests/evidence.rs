@@ -8,9 +8,9 @@ mod support;
 use std::collections::{BTreeMap, BTreeSet};
 
 use axum::{body::Body, http::Response};
-use berth_client::evidence::{fetch_evidence, resolve};
+use berth_client::evidence::{fetch_evidence, fetch_index, resolve};
 use berth_registry_core::{Digest, manifest::OCI_INDEX, manifest::OCI_MANIFEST};
-use berth_trust::{Anchor, Bounds, Evidence, Facts, PublicKey, kind};
+use berth_trust::{Anchor, Bounds, Described, Evidence, Facts, PublicKey, kind};
 use rstest::rstest;
 use serde::Deserialize;
 use support::{Asked, Fake, reply, repository, status};
@@ -45,15 +45,17 @@ enum Discovery {
 }
 
 impl Vector {
-    fn is_classic(artifact: &VectorArtifact) -> bool {
-        !artifact.manifest.contains("\"subject\"")
+    /// Under which tag beside the image's a classic artifact stands.
+    fn suffix(artifact: &VectorArtifact) -> Option<&'static str> {
+        let classic = !artifact.manifest.contains("\"subject\"");
+        classic.then(|| if artifact.manifest.contains(kind::ENVELOPE) { "att" } else { "sig" })
     }
 
     fn index(&self, discovery: Discovery) -> String {
         let entries: Vec<_> = self
             .artifacts
             .iter()
-            .filter(|artifact| !Self::is_classic(artifact))
+            .filter(|artifact| Self::suffix(artifact).is_none())
             .map(|artifact| {
                 let bytes = artifact.manifest.as_bytes();
                 let mut entry = serde_json::json!({
@@ -82,8 +84,8 @@ impl Vector {
                 reply(&[("content-type", OCI_INDEX)], self.index(discovery))
             }
             (Some(("manifests", name)), _) => {
-                let named = |artifact: &&VectorArtifact| match name.strip_suffix(".sig") {
-                    Some(name) => name == tag && Self::is_classic(artifact),
+                let named = |artifact: &&VectorArtifact| match name.split_once('.') {
+                    Some((name, suffix)) => name == tag && Self::suffix(artifact) == Some(suffix),
                     None => name == Digest::sha256(artifact.manifest.as_bytes()).to_string(),
                 };
                 match self.artifacts.iter().find(named) {
@@ -126,6 +128,8 @@ async fn everything_that_cosign_stored_is_found(
         "bundle-two",
         "bundle-twice",
         "both",
+        "attested-classic",
+        "attested-bundle",
         "unsigned"
     )]
     name: &str,
@@ -141,7 +145,7 @@ async fn everything_that_cosign_stored_is_found(
     let signers: BTreeSet<_> = facts.statements().map(|statement| &statement.by).collect();
     let expected = match name {
         "unsigned" => 0,
-        "classic-two" | "bundle-two" | "both" => 2,
+        "classic-two" | "bundle-two" | "both" | "attested-classic" => 2,
         _ => 1,
     };
     assert_eq!(signers.len(), expected);
@@ -150,6 +154,84 @@ async fn everything_that_cosign_stored_is_found(
         fake.asked().iter().all(|asked| !asked.path().ends_with(&sbom)),
         "what is no signature is not fetched"
     );
+    assert_eq!(evidence.described, None);
+    let own = format!("/manifests/{}", vector.subject);
+    assert!(fake.asked().iter().all(|asked| !asked.path().ends_with(&own)), "nor the image itself");
+}
+
+/// Notation signs media type and size of the image, too, so they are found out, whatever the artifact says of itself.
+#[rstest]
+#[case(kind::NOTARY)]
+#[case("")]
+#[tokio::test]
+async fn what_notation_signed_comes_with_the_image_described(#[case] listed: &'static str) {
+    let (image, envelope) = (r#"{"an":"image"}"#, "envelope");
+    let subject = Digest::sha256(image.as_bytes());
+    let manifest = serde_json::json!({
+        "schemaVersion": 2, "mediaType": OCI_MANIFEST,
+        "config": {"mediaType": kind::NOTARY, "digest": Digest::sha256(b"{}"), "size": 2},
+        "layers": [{"mediaType": "application/jose+json", "digest": Digest::sha256(envelope.as_bytes()), "size": envelope.len()}],
+        "subject": {"mediaType": OCI_INDEX, "digest": subject, "size": 1},
+    })
+    .to_string();
+    let digest = Digest::sha256(manifest.as_bytes());
+    let mut entry = serde_json::json!({"mediaType": OCI_MANIFEST, "digest": digest, "size": manifest.len()});
+    if !listed.is_empty() {
+        entry["artifactType"] = listed.into();
+    }
+    let index =
+        serde_json::json!({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [entry]}).to_string();
+    let asked_for = subject.clone();
+    let fake = Fake::start(move |asked, _| match asked.path().strip_prefix("/v2/a/") {
+        Some(path) if path == format!("referrers/{subject}") => reply(&[], index.clone()),
+        Some(path) if path == format!("manifests/{subject}") => {
+            reply(&[("content-type", OCI_MANIFEST)], image)
+        }
+        Some(path) if path == format!("manifests/{digest}") => {
+            reply(&[("content-type", OCI_MANIFEST)], manifest.clone())
+        }
+        Some(path) if path == format!("blobs/{}", Digest::sha256(envelope.as_bytes())) => {
+            reply(&[], envelope)
+        }
+        _ => status(404),
+    })
+    .await;
+    let evidence = fetch(&fake, &asked_for, &Bounds::default()).await.unwrap();
+    let size = image.len() as u64;
+    assert_eq!(evidence.described, Some(Described { media_type: OCI_MANIFEST.to_owned(), size }));
+    let layers: Vec<_> = evidence.artifacts.iter().flat_map(|artifact| artifact.layers.values()).collect();
+    assert_eq!(layers, [envelope.as_bytes()]);
+}
+
+/// An index above the image is the one that the tag points to, if it lists the image.
+#[tokio::test]
+async fn a_tag_may_point_to_an_index_above_the_image() {
+    let vector = vector("both");
+    let child = Digest::sha256(b"child");
+    let list = |digest: &Digest| {
+        let child = serde_json::json!({"mediaType": OCI_MANIFEST, "digest": digest, "size": 1});
+        serde_json::json!({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [child]}).to_string()
+    };
+    let (above, other) = (list(&child), list(&Digest::sha256(b"another")));
+    let served = (above.clone(), vector.clone());
+    let fake = Fake::start(move |asked, _| match asked.path() {
+        "/v2/a/manifests/v1" => reply(&[("content-type", OCI_INDEX)], served.0.clone()),
+        "/v2/a/manifests/v2" => reply(&[("content-type", OCI_INDEX)], other.clone()),
+        "/v2/a/manifests/v3" => {
+            reply(&[("content-type", OCI_MANIFEST)], served.1.artifacts[0].manifest.clone())
+        }
+        _ => status(404),
+    })
+    .await;
+    let (client, bounds) = (fake.client(), Bounds::default());
+    let index = async |tag: &str| {
+        fetch_index(&client, &repository("a"), &tag.parse().unwrap(), &child, &bounds).await.unwrap()
+    };
+    let found = index("v1").await.unwrap();
+    assert_eq!((found.digest, found.manifest), (Digest::sha256(above.as_bytes()), above.into_bytes()));
+    for tag in ["v2", "v3", "v4"] {
+        assert_eq!(index(tag).await, None, "{tag}");
+    }
 }
 
 #[rstest]
