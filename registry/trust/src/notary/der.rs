@@ -109,3 +109,50 @@ impl<'a> Element<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use rstest::rstest;
+
+    /// DER has one spelling for each length (X.690, 10.1).
+    #[rstest]
+    #[case(&[0x04, 0x00], Some(0))]
+    #[case(&[0x04, 0x01, 0xff], Some(1))]
+    #[case(&[0x04, 0x02, 0xff], None)]
+    #[case(&[0x04, 0x80, 0x00, 0x00], None)]
+    #[case(&[0x04, 0x81, 0x01, 0xff], None)]
+    #[case(&[&[0x04, 0x81, 0x80][..], &[0; 0x80]].concat(), Some(0x80))]
+    #[case(&[&[0x04, 0x82, 0x00, 0x80][..], &[0; 0x80]].concat(), None)]
+    #[case(&[&[0x04, 0x82, 0x01, 0x00][..], &[0; 0x100]].concat(), Some(0x100))]
+    #[case(&[0x04, 0x84, 0xff, 0xff, 0xff, 0xff], None)]
+    #[case(&[0x04, 0x85, 0, 0, 0, 0, 0], None)]
+    #[case(&[0x1f, 0x01, 0x00], None)]
+    #[case(&[0x04], None)]
+    #[case(&[], None)]
+    fn lengths(#[case] bytes: &[u8], #[case] length: Option<usize>) {
+        assert_eq!(Der::new(bytes).next().map(|element| element.content.len()), length);
+    }
+
+    #[rstest]
+    #[case(&[0x00], Some(0))]
+    #[case(&[0x01, 0xf4], Some(500))]
+    #[case(&[0x00, 0xff, 0xff, 0xff, 0xff], Some(u32::MAX))]
+    #[case(&[0x01, 0x00, 0x00, 0x00, 0x00], None)]
+    #[case(&[0x80], None)]
+    #[case(&[], None)]
+    fn numbers(#[case] content: &[u8], #[case] number: Option<u32>) {
+        assert_eq!(Element { tag: INTEGER, content, whole: content }.number(), number);
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let mut der = Der::new(&bytes);
+            while let Some(element) = der.next() {
+                let _ = (element.all(), element.only(SEQUENCE), element.number());
+            }
+        }
+    }
+}

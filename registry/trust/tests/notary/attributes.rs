@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use rstest::rstest;
 use serde_json::{Value, json};
 
-use crate::forge::{Draft, Form, Party, Profile, envelope::verify_bytes};
+use crate::forge::{Draft, Form, Party, Profile, cbor, envelope::verify_bytes};
 
 struct World {
     signer: Party,
@@ -198,6 +198,53 @@ fn forms_of_cose(#[case] edit: fn(&mut Vec<u8>), #[case] says: &str) {
     assert_eq!(&envelope[..2], &[0xd2, 0x84]);
     edit(&mut envelope);
     match verify_bytes(Form::Cose, &envelope, &WORLD.store) {
+        Ok(_) => assert_eq!(says, ""),
+        Err(refused) => assert!(!says.is_empty() && refused.to_string().contains(says), "{refused}"),
+    }
+}
+
+/// A label stands in one of the two headers, and the chain may stand in either.
+#[test]
+fn headers_of_cose() {
+    let verify = |edit: &dyn Fn(&mut Draft)| {
+        let mut draft = draft();
+        edit(&mut draft);
+        let refused = draft.verify(Form::Cose, &WORLD.signer, &WORLD.store).err();
+        refused.map(|refused| refused.to_string()).unwrap_or_default()
+    };
+    let chain = cbor::array(&WORLD.signer.chain.iter().map(|der| cbor::bytes(der)).collect::<Vec<_>>());
+    let in_protected = |draft: &mut Draft| draft.more_protected.push((cbor::int(33), chain.clone()));
+    assert!(verify(&in_protected).contains("appears protected and unprotected"));
+    assert_eq!(
+        verify(&|draft| {
+            in_protected(draft);
+            draft.chain.clear();
+        }),
+        ""
+    );
+    assert!(verify(&|draft| draft.chain.clear()).contains("no array of certificates"));
+    let again = |draft: &mut Draft| draft.more_unprotected.push((cbor::int(1), cbor::int(-7)));
+    assert!(verify(&again).contains("appears protected and unprotected"));
+    let twice = |draft: &mut Draft| draft.more_protected.push((cbor::int(1), cbor::int(-7)));
+    assert!(verify(&twice).contains("appears twice"));
+    let token = |draft: &mut Draft| {
+        let label = cbor::text("io.cncf.notary.timestampSignature");
+        draft.more_unprotected.push((label, cbor::text("x")));
+    };
+    assert!(verify(&token).contains("timestampSignature is no byte string"));
+}
+
+#[rstest]
+#[case::seconds(cbor::tag(1, &cbor::int(1_748_736_000)), "")]
+#[case::untagged(cbor::int(1_748_736_000), "no time in whole seconds")]
+#[case::other_tag(cbor::tag(0, &cbor::int(1_748_736_000)), "no time in whole seconds")]
+#[case::text(cbor::tag(0, &cbor::text("2025-06-01T00:00:00Z")), "no time in whole seconds")]
+#[case::float(cbor::tag(1, &[0xf9, 0x3c, 0x00]), "no time in whole seconds")]
+fn times_of_cose(#[case] time: Vec<u8>, #[case] says: &str) {
+    let mut draft = draft();
+    remove(&mut draft.protected, TIME);
+    draft.more_protected.push((cbor::text(TIME), time));
+    match draft.verify(Form::Cose, &WORLD.signer, &WORLD.store) {
         Ok(_) => assert_eq!(says, ""),
         Err(refused) => assert!(!says.is_empty() && refused.to_string().contains(says), "{refused}"),
     }

@@ -12,13 +12,14 @@ use rstest::rstest;
 
 use crate::forge::{
     Draft, Form, Party, Profile, Token, basic_constraints,
-    der::{algorithm, boolean, element, explicit, integer, octets, oid, sequence},
+    der::{algorithm, boolean, element, explicit, integer, octets, oid, sequence, set},
     envelope::verify_bytes,
     extended_key_usage, key_usage,
     party::{CODE_SIGNING, TIME_STAMPING},
     token::{SHA_1, SHA_256},
 };
 
+const MESSAGE_DIGEST: &str = "1.2.840.113549.1.9.4";
 const BASELINE: &str = "0.4.0.2023.1.1";
 
 struct World {
@@ -100,6 +101,11 @@ fn proven(#[case] edit: fn(&mut Token), #[case] time: &str, #[values(Form::Jws, 
 #[case::message_digest(|t: &mut Token| t.message_digest = Some(vec![0; 32]), Fault::Altered)]
 #[case::content_type(|t: &mut Token| t.content_type = "1.2.840.113549.1.7.1", Fault::Malformed)]
 #[case::signed_content_type(|t: &mut Token| t.signed_content_type = "1.2.840.113549.1.7.1", Fault::Malformed)]
+#[case::digest_twice(
+    |t: &mut Token| t.more_attributes = sequence(&[&oid(MESSAGE_DIGEST), &set(&[&octets(&[0; 32])])]),
+    Fault::Malformed
+)]
+#[case::data_version(|t: &mut Token| t.data_version = 1, Fault::Malformed)]
 #[case::no_signer(|t: &mut Token| t.signers = 0, Fault::Malformed)]
 #[case::two_signers(|t: &mut Token| t.signers = 2, Fault::Malformed)]
 #[case::no_certificate(|t: &mut Token| { t.certificates.remove(0); }, Fault::NoCertificate)]

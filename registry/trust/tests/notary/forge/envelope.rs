@@ -24,6 +24,9 @@ pub(crate) struct Draft {
     pub(crate) payload: Vec<u8>,
     pub(crate) chain: Vec<Vec<u8>>,
     pub(crate) timestamp: Option<Vec<u8>>,
+    /// Labels and values in CBOR that COSE headers hold as well.
+    pub(crate) more_protected: Vec<(Vec<u8>, Vec<u8>)>,
+    pub(crate) more_unprotected: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
 pub(crate) const IMAGE: &[u8] = b"the image";
@@ -45,6 +48,8 @@ impl Draft {
             payload: json!({ "targetArtifact": artifact }).to_string().into_bytes(),
             chain: signer.chain.clone(),
             timestamp: None,
+            more_protected: Vec::new(),
+            more_unprotected: Vec::new(),
         }
     }
 
@@ -66,7 +71,7 @@ impl Draft {
     }
 
     fn cose_protected(&self) -> Vec<u8> {
-        let entries: Vec<_> = self
+        let mut entries: Vec<_> = self
             .protected
             .as_object()
             .unwrap()
@@ -95,6 +100,7 @@ impl Draft {
                 (label, value)
             })
             .collect();
+        entries.extend_from_slice(&self.more_protected);
         cbor::map(&entries)
     }
 
@@ -124,8 +130,11 @@ impl Draft {
                 .into_bytes()
             }
             Form::Cose => {
-                let chain: Vec<Vec<u8>> = self.chain.iter().map(|der| cbor::bytes(der)).collect();
-                let mut unprotected = vec![(cbor::int(33), cbor::array(&chain))];
+                let mut unprotected = self.more_unprotected.clone();
+                if !self.chain.is_empty() {
+                    let chain: Vec<Vec<u8>> = self.chain.iter().map(|der| cbor::bytes(der)).collect();
+                    unprotected.push((cbor::int(33), cbor::array(&chain)));
+                }
                 if let Some(token) = &self.timestamp {
                     unprotected.push((cbor::text("io.cncf.notary.timestampSignature"), cbor::bytes(token)));
                 }

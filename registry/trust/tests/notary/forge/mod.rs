@@ -1,7 +1,7 @@
 //! A forger's workshop: keys, certificates, envelopes and timestamps, well made unless told otherwise, so that a test
 //! can break one rule and nothing else.
 
-mod cbor;
+pub(crate) mod cbor;
 pub(crate) mod der;
 pub(crate) mod envelope;
 pub(crate) mod party;

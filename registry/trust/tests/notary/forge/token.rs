@@ -31,6 +31,10 @@ pub(crate) struct Token {
     /// The attribute that names the signer's certificate: its type, and DER before the hash in `ESSCertIDv2`.
     pub(crate) names_certificate: (&'static str, Vec<u8>),
     pub(crate) certificates: Vec<Vec<u8>>,
+    /// DER of more signed attributes.
+    pub(crate) more_attributes: Vec<u8>,
+    /// Of `SignedData`.
+    pub(crate) data_version: u8,
     /// How often the signer's information is in there.
     pub(crate) signers: usize,
 }
@@ -52,6 +56,8 @@ impl Token {
             message_digest: None,
             names_certificate: ("1.2.840.113549.1.9.16.2.47", Vec::new()),
             certificates: clock.chain.clone(),
+            more_attributes: Vec::new(),
+            data_version: 3,
             signers: 1,
         }
     }
@@ -75,6 +81,7 @@ impl Token {
             attribute("1.2.840.113549.1.9.3", &oid(self.signed_content_type)),
             attribute("1.2.840.113549.1.9.4", &octets(message_digest)),
             attribute(self.names_certificate.0, &sequence(&[&sequence(&[&certificate])])),
+            self.more_attributes.clone(),
         ]
         .concat();
         let signature = clock.sign_asn1(&element(0x31, &[&attributes]));
@@ -87,7 +94,7 @@ impl Token {
             &octets(&signature),
         ]);
         let data = sequence(&[
-            &integer(3),
+            &integer(self.data_version),
             &set(&[&algorithm(self.digest_algorithm)]),
             &sequence(&[&oid(self.content_type), &explicit(0, &[&octets(&info)])]),
             &explicit(0, &[&self.certificates.concat()]),
