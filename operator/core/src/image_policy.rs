@@ -227,7 +227,11 @@ fn signatures(
 ) -> Result<Quorum, InvalidPolicy> {
     let authorities = signature.authorities.iter().enumerate().map(|(index, authority)| {
         let key = key(&format!("{path}.authorities[{index}].key"), authority, secrets)?;
-        Ok(berth_trust::Authority { name: authority.name.clone(), by: By::Key(key), valid_until: None })
+        Ok(berth_trust::Authority {
+            name: authority.name.clone(),
+            by: By::Key { key, log: None },
+            valid_until: None,
+        })
     });
     // A negative number is as little as none.
     let threshold = usize::try_from(signature.threshold.unwrap_or(1)).unwrap_or(0);

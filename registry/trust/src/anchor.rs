@@ -6,7 +6,11 @@ use std::{collections::BTreeMap, fmt};
 use berth_registry_core::Digest;
 use serde::{Deserialize, Serialize};
 
-use crate::{key::PublicKey, notary::NotaryStore, sigstore::TrustRoot};
+use crate::{
+    key::PublicKey,
+    notary::NotaryStore,
+    sigstore::{CertificateAuthorities, TrustRoot},
+};
 
 /// SHA-256 of an anchor's canonical content: it is known by what it is, not by how it is written or called.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -39,6 +43,8 @@ pub enum Anchor {
     Key(PublicKey),
     /// Certificate authorities and logs of a sigstore instance.
     Sigstore(TrustRoot),
+    /// Certificate authorities of one's own.
+    Authorities(CertificateAuthorities),
     /// The roots of a Notary Project trust store.
     Notary(NotaryStore),
 }
@@ -49,6 +55,7 @@ impl Anchor {
         match self {
             Self::Key(key) => key.id().clone(),
             Self::Sigstore(root) => root.id().clone().into(),
+            Self::Authorities(authorities) => authorities.id().clone().into(),
             Self::Notary(store) => store.id().into(),
         }
     }

@@ -18,7 +18,7 @@ use crate::{
     matcher::Matcher,
     notary::{Identities, NotaryStore, Validity},
     policy::InvalidPolicy,
-    sigstore::TrustRoot,
+    sigstore::{CertificateAuthorities, TrustRoot},
     verdict::{Finding, Ground, Way, What},
 };
 
@@ -37,7 +37,12 @@ pub struct Authority {
 #[derive(Clone, Debug)]
 pub enum By {
     /// By its key.
-    Key(PublicKey),
+    Key {
+        /// The key.
+        key: PublicKey,
+        /// The instance whose log or timestamp authority must prove when it signed, if any.
+        log: Option<TrustRoot>,
+    },
     /// By its identity, for which this trust root's certificates, logs and timestamps hold.
     Keyless {
         /// Certificate authorities and logs.
@@ -46,6 +51,15 @@ pub enum By {
         issuer: Matcher,
         /// Who it is.
         subject: Matcher,
+    },
+    /// By its certificate.
+    Certificate {
+        /// Who issues such certificates.
+        authorities: CertificateAuthorities,
+        /// Whose they are.
+        subject: Matcher,
+        /// The instance whose log or timestamp authority must prove when it signed, if any.
+        log: Option<TrustRoot>,
     },
     /// By its certificate in a Notary Project signature.
     Notary {
@@ -69,27 +83,39 @@ impl Signer {
         match self {
             Self::Key(key) => Who::Key(key),
             Self::Identity { issuer, subject, .. } => Who::Identity { issuer, subject },
-            Self::Notary { subject, .. } => Who::Certificate { subject },
+            Self::Certificate { subject, .. } | Self::Notary { subject, .. } => Who::Certificate { subject },
         }
     }
 }
 
 impl By {
     /// What statements have to be verified with for this authority.
-    pub(crate) fn anchor(&self) -> Anchor {
+    fn anchor(&self) -> Anchor {
         match self {
-            Self::Key(key) => Anchor::Key(key.clone()),
+            Self::Key { key, .. } => Anchor::Key(key.clone()),
             Self::Keyless { root, .. } => Anchor::Sigstore(root.clone()),
+            Self::Certificate { authorities, .. } => Anchor::Authorities(authorities.clone()),
             Self::Notary { store, .. } => Anchor::Notary(store.clone()),
+        }
+    }
+
+    /// The instance that has to prove when it signed.
+    fn log(&self) -> Option<Anchor> {
+        match self {
+            Self::Key { log, .. } | Self::Certificate { log, .. } => log.clone().map(Anchor::Sigstore),
+            Self::Keyless { .. } | Self::Notary { .. } => None,
         }
     }
 
     /// Whether a signer that was verified with the anchor of this authority is this authority.
     fn recognises(&self, signer: &Signer) -> bool {
         match (self, signer) {
-            (Self::Key(_), Signer::Key(_)) => true,
+            (Self::Key { .. }, Signer::Key(_)) => true,
             (Self::Keyless { issuer, subject, .. }, Signer::Identity { issuer: by, subject: who, .. }) => {
                 issuer.matches(by) && subject.matches(who)
+            }
+            (Self::Certificate { subject, .. }, Signer::Certificate { subject: who, .. }) => {
+                subject.matches(who)
             }
             (Self::Notary { identities, .. }, Signer::Notary { subject, .. }) => identities.hold(subject),
             _ => false,
@@ -99,10 +125,11 @@ impl By {
     /// The one signer that it can stand for, if there is but one.
     fn only(&self) -> Option<Who<'_>> {
         match self {
-            Self::Key(key) => Some(Who::Key(key.id())),
+            Self::Key { key, .. } => Some(Who::Key(key.id())),
             Self::Keyless { issuer, subject, .. } => {
                 Some(Who::Identity { issuer: issuer.only()?, subject: subject.only()? })
             }
+            Self::Certificate { subject, .. } => Some(Who::Certificate { subject: subject.only()? }),
             Self::Notary { .. } => None,
         }
     }
@@ -110,8 +137,9 @@ impl By {
     /// How such an authority signs.
     pub(crate) fn way(&self) -> Way {
         match self {
-            Self::Key(_) => Way::Key,
+            Self::Key { .. } => Way::Key,
             Self::Keyless { .. } => Way::Keyless,
+            Self::Certificate { .. } => Way::Certificate,
             Self::Notary { .. } => Way::Notation,
         }
     }
@@ -124,10 +152,11 @@ const SKEW: Duration = Duration::from_secs(5 * 60);
 const INSTANT: Duration = Duration::from_nanos(1);
 
 impl Authority {
-    /// Whether a statement that it made, verified with its anchor, counts now.
+    /// Whether a statement that it made, verified with its anchor, counts now. `log` is that of [`By::log`].
     fn accepts(
         &self,
         statement: &Statement,
+        log: Option<&AnchorId>,
         max_age: Option<Duration>,
         clock: &Clock,
     ) -> Result<(), Finding> {
@@ -135,7 +164,11 @@ impl Authority {
         if let Some(end) = statement.expires.filter(|end| clock.reached(*end)) {
             return Err(Finding::Expired { authority, end });
         }
-        let proven = statement.proven.get(statement.by.anchor()).copied();
+        let proven = statement.proven.get(log.unwrap_or(statement.by.anchor())).copied();
+        if let (Some(log), None) = (log, proven) {
+            let cause = statement.unproven.get(log).cloned().unwrap_or_default();
+            return Err(Finding::NotProven { authority, cause });
+        }
         if let (None, Some(Validity { from, until })) = (proven, statement.valid) {
             let end = until.saturating_add(INSTANT).unwrap_or(Timestamp::MAX);
             if !clock.reached(from) || clock.reached(end) {
@@ -167,8 +200,8 @@ impl Authority {
 pub struct Quorum {
     threshold: usize,
     authorities: Vec<Authority>,
-    /// Of each authority, its anchor.
-    anchors: Vec<AnchorId>,
+    /// Of each authority, its anchor and its log.
+    anchors: Vec<(AnchorId, Option<AnchorId>)>,
     max_age: Option<Duration>,
 }
 
@@ -228,12 +261,13 @@ impl Quorum {
         if threshold > signers {
             return Err(InvalidPolicy::ThresholdTooHigh { threshold, signers });
         }
-        let anchors = authorities.iter().map(|authority| authority.by.anchor().id()).collect();
+        let ids = |by: &By| (by.anchor().id(), by.log().map(|log| log.id()));
+        let anchors = authorities.iter().map(|authority| ids(&authority.by)).collect();
         Ok(Self { threshold, authorities, anchors, max_age })
     }
 
     pub(crate) fn anchors(&self) -> impl Iterator<Item = Anchor> {
-        self.authorities.iter().map(|authority| authority.by.anchor())
+        self.authorities.iter().flat_map(|Authority { by, .. }| [by.anchor()].into_iter().chain(by.log()))
     }
 
     pub(crate) fn authorities(&self) -> &[Authority] {
@@ -254,13 +288,13 @@ impl Quorum {
         let mut others: BTreeSet<_> = facts.places().collect();
         for statement in facts.statements() {
             let mut recognised = self.recognised(&statement.by).peekable();
-            if recognised.peek().is_none() && self.anchors.contains(statement.by.anchor()) {
+            if recognised.peek().is_none() && self.trusts(statement.by.anchor()) {
                 others.remove(&statement.at);
                 findings.insert(Finding::OtherSigner { signer: clip(&statement.by.to_string()) });
             }
-            for (index, authority) in recognised {
+            for (index, authority, log) in recognised {
                 others.remove(&statement.at);
-                let accepted = authority.accepts(statement, self.max_age, clock);
+                let accepted = authority.accepts(statement, log, self.max_age, clock);
                 let (authority, what) = (authority.name.clone(), what.clone());
                 match (meaning(&statement.says), accepted) {
                     (Meaning::Wanted, Ok(())) => {
@@ -290,7 +324,7 @@ impl Quorum {
         for refusal in facts.refusals() {
             match &refusal.cause {
                 Cause::OtherDigest { by, about } => {
-                    for (_, authority) in self.recognised(by) {
+                    for (_, authority, _) in self.recognised(by) {
                         others.remove(&refusal.at);
                         let (authority, digest) = (authority.name.clone(), about.clone());
                         findings.insert(Finding::OtherDigest { authority, digest });
@@ -303,7 +337,7 @@ impl Quorum {
                     }
                 }
                 Cause::Refused { by, why } => {
-                    if self.anchors.contains(by) {
+                    if self.trusts(by) {
                         others.remove(&refusal.at);
                         findings.insert(Finding::SignatureRefused { cause: why.clone() });
                     }
@@ -334,11 +368,17 @@ impl Quorum {
         Ground::Stated { what: what.clone(), by, index }
     }
 
-    fn recognised(&self, signer: &Signer) -> impl Iterator<Item = (usize, &Authority)> {
+    /// Whether some authority's signers are verified with this anchor.
+    fn trusts(&self, id: &AnchorId) -> bool {
+        self.anchors.iter().any(|(anchor, _)| anchor == id)
+    }
+
+    /// The authorities that a signer can stand for: their number, themselves, their log.
+    fn recognised(&self, signer: &Signer) -> impl Iterator<Item = (usize, &Authority, Option<&AnchorId>)> {
         let authorities = self.authorities.iter().zip(&self.anchors).enumerate();
         authorities
-            .filter(|(_, (authority, anchor))| *anchor == signer.anchor() && authority.by.recognises(signer))
-            .map(|(index, (authority, _))| (index, authority))
+            .filter(|(_, (it, (anchor, _)))| anchor == signer.anchor() && it.by.recognises(signer))
+            .map(|(index, (authority, (_, log)))| (index, authority, log.as_ref()))
     }
 
     fn names(&self, of: &BTreeSet<usize>) -> impl Iterator<Item = &str> {

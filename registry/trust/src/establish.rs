@@ -1,7 +1,10 @@
 //! From evidence to facts: every statement is tried with every anchor, in a fixed order of checks: what the bytes are
 //! called, the signature over them, and only then what they say. What cannot be read or believed is a fact, too.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    cell::LazyCell,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use berth_registry_core::{Descriptor, Digest};
 use jiff::Timestamp;
@@ -11,9 +14,9 @@ use crate::{
     bounds::{Bounds, BoundsExceeded},
     evidence::{Described, Evidence, Index},
     facts::{Cause, Facts, Form, Place, Refusal, Says, Signer, Statement},
-    notary::{self, ByNotary, Target},
-    signed::{self, Content, Found, Signed},
-    sigstore::{Keyless, Presented, Refused},
+    notary::{self, ByNotary, Target, Validity},
+    signed::{self, Claims, Content, Found, Signed},
+    sigstore::{ByCertificate, Keyless, Presented, Refused, TrustRoot},
 };
 
 impl Facts {
@@ -62,6 +65,14 @@ impl Facts {
     }
 }
 
+/// When a statement was made, as far as that can be shown.
+#[derive(Default)]
+struct Times {
+    proven: BTreeMap<AnchorId, Timestamp>,
+    unproven: BTreeMap<AnchorId, String>,
+    valid: Option<Validity>,
+}
+
 struct Examination<'a> {
     /// What statements may be about: the image, and the indexes above it.
     subjects: Vec<(Digest, Option<Described>)>,
@@ -94,35 +105,67 @@ impl Examination<'_> {
     /// More than one key may verify a signature, because keys can be made to fit it; each then counts for those who
     /// trust that key.
     fn signed(&mut self, place: &Place, form: Form, signed: &Signed, layer: &Descriptor, bytes: &[u8]) {
+        let presented = LazyCell::new(|| match form {
+            Form::Bundle => Presented::bundle(bytes),
+            Form::Classic | Form::Notary => Presented::classic(layer, bytes),
+        });
+        let presented = || presented.as_ref().map_err(Clone::clone);
         let mut known = false;
-        let mut presented = None;
         for (id, anchor) in self.anchors.iter() {
-            match anchor {
+            let payload = || presented().map(|presented| presented.payload().to_vec());
+            let signer = match anchor {
                 Anchor::Key(key) if key.verifies(&signed.message, &signed.signature) => {
+                    let times = self.times(|log| presented()?.proven(log, key));
+                    Ok((Signer::Key(id.clone()), times, signed.payload.clone()))
+                }
+                Anchor::Key(_) | Anchor::Notary(_) => continue,
+                Anchor::Sigstore(root) => presented().and_then(|it| it.keyless(root)).and_then(|keyless| {
+                    let Keyless { issuer, subject, proven } = keyless;
+                    let times = Times { proven: BTreeMap::from([(id.clone(), proven)]), ..Times::default() };
+                    Ok((Signer::Identity { root: id.clone(), issuer, subject }, times, payload()?))
+                }),
+                Anchor::Authorities(authorities) => {
+                    presented().and_then(|it| it.by_certificate(authorities, None)).and_then(|by| {
+                        let ByCertificate { subject, fingerprint, valid, .. } = by;
+                        let proven = |log: &TrustRoot| {
+                            let proven = presented()?.by_certificate(authorities, Some(log))?.proven;
+                            proven.ok_or(Refused::NoProvenTime)
+                        };
+                        let times = Times { valid, ..self.times(proven) };
+                        Ok((
+                            Signer::Certificate { authorities: id.clone(), subject, fingerprint },
+                            times,
+                            payload()?,
+                        ))
+                    })
+                }
+            };
+            match signer {
+                Ok((by, times, payload)) => {
                     known = true;
-                    self.believe(place, form, Signer::Key(id.clone()), None, signed, &signed.payload);
+                    self.believe(place, form, by, times, (signed.claims)(&payload));
                 }
-                Anchor::Sigstore(root) => {
-                    let presented = presented.get_or_insert_with(|| present(form, layer, bytes));
-                    let keyless =
-                        presented.as_ref().map_err(Clone::clone).and_then(|it| Ok((it, it.keyless(root)?)));
-                    match keyless {
-                        Ok((presented, Keyless { issuer, subject, proven })) => {
-                            known = true;
-                            let by = Signer::Identity { root: id.clone(), issuer, subject };
-                            self.believe(place, form, by, Some(proven), signed, presented.payload());
-                        }
-                        // Made with a key: that is no business of a trust root.
-                        Err(Refused::NoCertificate) => {}
-                        Err(refused) => self.refused(place, id, refused),
-                    }
-                }
-                Anchor::Key(_) | Anchor::Notary(_) => {}
+                // Made with a key: that is no business of a trust root.
+                Err(Refused::NoCertificate) => {}
+                Err(refused) => self.refused(place, id, refused),
             }
         }
         if !known {
             self.refuse(place, Cause::UnknownSigner);
         }
+    }
+
+    /// When a statement was made, by the word of each log.
+    fn times(&self, proven: impl Fn(&TrustRoot) -> Result<Timestamp, Refused>) -> Times {
+        let mut times = Times::default();
+        for (id, anchor) in self.anchors.iter() {
+            let Anchor::Sigstore(log) = anchor else { continue };
+            match proven(log) {
+                Ok(at) => drop(times.proven.insert(id.clone(), at)),
+                Err(why) => drop(times.unproven.insert(id.clone(), why.to_string())),
+            }
+        }
+        times
     }
 
     /// Takes the word of a verified payload, if it speaks about the image.
@@ -131,11 +174,10 @@ impl Examination<'_> {
         place: &Place,
         form: Form,
         by: Signer,
-        proven: Option<Timestamp>,
-        signed: &Signed,
-        payload: &[u8],
+        times: Times,
+        claims: Result<Claims, String>,
     ) {
-        let claims = match (signed.claims)(payload) {
+        let claims = match claims {
             Ok(claims) => claims,
             Err(why) => {
                 let why = format!("its signed payload is malformed: {why}");
@@ -144,10 +186,11 @@ impl Examination<'_> {
         };
         let about = self.subjects.iter().map(|(digest, _)| digest).find(|it| claims.subjects.contains(it));
         if let Some(about) = about.cloned() {
-            let proven = proven.map(|at| (by.anchor().clone(), at)).into_iter().collect();
-            let (at, says, claimed) = (place.clone(), claims.says, claims.claimed);
-            let (expires, valid) = (None, None);
-            let statement = Statement { at, form, about, by, says, proven, claimed, expires, valid };
+            let (at, Claims { says, claimed, .. }) = (place.clone(), claims);
+            let Times { proven, unproven, valid } = times;
+            let expires = None;
+            let statement =
+                Statement { at, form, about, by, says, proven, unproven, claimed, expires, valid };
             self.facts.statements.insert(statement);
             return;
         }
@@ -193,6 +236,7 @@ impl Examination<'_> {
             by: Signer::Notary { store: store.clone(), subject, fingerprint },
             says: Says::Signature,
             proven: proven.map(|at| BTreeMap::from([(store.clone(), at)])).unwrap_or_default(),
+            unproven: BTreeMap::new(),
             claimed,
             expires: expiry,
             valid,
@@ -205,13 +249,5 @@ impl Examination<'_> {
 
     fn refuse(&mut self, place: &Place, cause: Cause) {
         self.facts.refusals.insert(Refusal { at: place.clone(), cause });
-    }
-}
-
-/// A statement with all that came along with it, for trust roots.
-fn present(form: Form, _layer: &Descriptor, bytes: &[u8]) -> Result<Presented, Refused> {
-    match form {
-        Form::Bundle => Presented::bundle(bytes),
-        Form::Classic | Form::Notary => Err(Refused::NoCertificate),
     }
 }

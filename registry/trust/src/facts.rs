@@ -52,6 +52,15 @@ pub enum Signer {
         /// Who it is.
         subject: String,
     },
+    /// The holder of a certificate.
+    Certificate {
+        /// The authorities that issued it.
+        authorities: AnchorId,
+        /// Whose it is.
+        subject: String,
+        /// SHA-256 of the certificate.
+        fingerprint: Digest,
+    },
     /// The holder of a certificate, by a Notary Project signature.
     Notary {
         /// The trust store whose root issued it.
@@ -67,9 +76,10 @@ impl Signer {
     /// What the signature was verified with.
     pub fn anchor(&self) -> &AnchorId {
         match self {
-            Self::Key(anchor) | Self::Identity { root: anchor, .. } | Self::Notary { store: anchor, .. } => {
-                anchor
-            }
+            Self::Key(anchor)
+            | Self::Identity { root: anchor, .. }
+            | Self::Certificate { authorities: anchor, .. }
+            | Self::Notary { store: anchor, .. } => anchor,
         }
     }
 }
@@ -79,7 +89,7 @@ impl fmt::Display for Signer {
         match self {
             Self::Key(key) => write!(f, "the key {key}"),
             Self::Identity { issuer, subject, .. } => write!(f, "{subject} (by {issuer})"),
-            Self::Notary { subject, .. } => f.write_str(subject),
+            Self::Certificate { subject, .. } | Self::Notary { subject, .. } => f.write_str(subject),
         }
     }
 }
@@ -116,13 +126,16 @@ pub struct Statement {
     /// worth something to those who trust the anchor.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub proven: BTreeMap<AnchorId, Timestamp>,
+    /// The anchors whose word on the time was sought in vain, and why.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub unproven: BTreeMap<AnchorId, String>,
     /// When it was said, in the signer's own word.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub claimed: Option<Timestamp>,
     /// From then on it no longer counts, by the signer's own will.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires: Option<Timestamp>,
-    /// When nothing is proven: it counts only while the signer's certificates are valid.
+    /// It counts only while the signer's certificates are valid, unless it is proven that it was made then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub valid: Option<Validity>,
 }

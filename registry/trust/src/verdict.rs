@@ -207,6 +207,14 @@ pub enum Finding {
         /// What was asked for.
         what: What,
     },
+    /// Somebody trusted must say when it signed, and nobody does.
+    #[error("nothing that is trusted proves when {authority} signed: {cause}")]
+    NotProven {
+        /// Who signed.
+        authority: String,
+        /// Why not.
+        cause: String,
+    },
     /// The signer limited its word.
     #[error("the signature by {authority} expired {end}")]
     Expired {
@@ -292,6 +300,7 @@ impl Finding {
             Self::OtherDigest { .. } => "OtherDigest",
             Self::OtherStatement { what: What::Signature, .. } => "NotASignature",
             Self::OtherStatement { what: What::Attestation(_), .. } => "OtherPredicateType",
+            Self::NotProven { .. } => "NotProven",
             Self::Expired { .. } => "Expired",
             Self::CertificateNotValid { .. } => "CertificateNotValid",
             Self::AuthorityEnded { .. } => "AuthorityEnded",
@@ -312,6 +321,8 @@ pub enum Way {
     Key,
     /// With an identity.
     Keyless,
+    /// With a certificate of its own.
+    Certificate,
     /// With a certificate, as the Notary Project has it. It has no attestations.
     Notation,
 }
@@ -322,6 +333,9 @@ impl Way {
         match self {
             Self::Key => format!("cosign {act} --key KEY"),
             Self::Keyless => format!("cosign {act}"),
+            Self::Certificate => {
+                format!("cosign {act} --key KEY --certificate FILE --certificate-chain FILE")
+            }
             Self::Notation => format!("notation {act}"),
         }
     }

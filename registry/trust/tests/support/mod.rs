@@ -59,7 +59,7 @@ pub(crate) fn key(name: &str) -> PublicKey {
 /// `NAME=KEY` or `KEY`, for good.
 pub(crate) fn authority(text: &str) -> Authority {
     let (name, of) = text.split_once('=').unwrap_or((text, text));
-    Authority { name: name.to_owned(), by: By::Key(key(of)), valid_until: None }
+    Authority { name: name.to_owned(), by: By::Key { key: key(of), log: None }, valid_until: None }
 }
 
 pub(crate) fn quorum(threshold: usize, authorities: &[&str]) -> Quorum {

@@ -26,7 +26,7 @@ impl Pen {
     }
 
     pub(crate) fn authority(&self, name: &str) -> Authority {
-        Authority { name: name.to_owned(), by: By::Key(self.key()), valid_until: None }
+        Authority { name: name.to_owned(), by: By::Key { key: self.key(), log: None }, valid_until: None }
     }
 
     pub(crate) fn envelope(&self, payload: &str) -> Value {
