@@ -3,6 +3,7 @@
 //! is half understood could let in what it was written against.
 
 mod authority;
+mod exception;
 mod requirement;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -16,7 +17,8 @@ use crate::{
 };
 
 pub use authority::{Authority, Key};
-pub use requirement::{Requirement, Signature};
+pub use exception::Exception;
+pub use requirement::{Attestation, NamedByDigest, Requirement, Signature};
 
 /// Which images may run, and what they must show.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
@@ -46,6 +48,10 @@ pub use requirement::{Requirement, Signature};
     validation = Rule::new(NAME_RULE).message(NAME_MESSAGE)
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(
+    validation = Rule::new("has(self.require) || (has(self.unmatched) && self.unmatched == 'Deny')")
+        .message("require is missing: only a policy with unmatched: Deny may ask for nothing")
+)]
 pub struct ImagePolicySpec {
     /// What happens to an image that does not hold.
     pub mode: Mode,
@@ -60,7 +66,12 @@ pub struct ImagePolicySpec {
     /// Globs over `host/repository` of the images that the policy speaks about.
     #[schemars(length(min = 1, max = 64), inner(length(min = 1, max = 512), regex(pattern = GLOB)))]
     pub images: Vec<String>,
-    /// What such an image must show; all entries must hold.
+    /// What becomes of the images of bound objects that match none of `images`: `Allow` (another policy may speak about
+    /// them) if not given. With `Deny`, `images` is a list of all that may run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unmatched: Option<Unmatched>,
+    /// What an image that matches must show; all entries must hold. May be left out with `unmatched: Deny`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(min = 1, max = 16))]
     pub require: Vec<Requirement>,
     /// What it means that evidence could not be fetched, because a registry is down or does not answer in time; `Deny`
@@ -68,6 +79,10 @@ pub struct ImagePolicySpec {
     /// a reason that does not pass, such as too many signatures, is always refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uncheckable: Option<Uncheckable>,
+    /// Images that this policy lets pass all the same. Other policies are not touched by it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(min = 1, max = 64))]
+    pub exceptions: Vec<Exception>,
 }
 
 /// What happens to an image that does not hold.
@@ -79,6 +94,15 @@ pub enum Mode {
     Warn,
     /// It runs, and who applied it is told nothing: it is recorded and counted.
     Audit,
+}
+
+/// What becomes of images that a policy does not list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Unmatched {
+    /// The policy does not speak about them.
+    Allow,
+    /// They do not hold.
+    Deny,
 }
 
 /// What it means that nobody can say whether an image holds.

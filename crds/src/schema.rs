@@ -8,7 +8,7 @@ pub(crate) const SUBDOMAIN: &str = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([
 /// Name of a Berth object (RFC 1035 label), because Services are named after it.
 pub(crate) const LABEL: &str = "^[a-z]([-a-z0-9]*[a-z0-9])?$";
 
-/// A glob: anything but white space and control characters.
+/// A glob, or a URI: anything but white space and control characters.
 pub(crate) const GLOB: &str = r"^[!-~]+$";
 
 /// A whole number of seconds, minutes, hours or days.

@@ -143,6 +143,19 @@ fn signatures(#[case] signature: Value, #[case] refusal: &str) {
     expect::<ImagePolicy>(&policy(&signature), None, refusal);
 }
 
+#[rstest]
+#[case(json!({"images": ["**"]}), "only a policy with unmatched: Deny may ask for nothing")]
+#[case(json!({"images": ["**"], "unmatched": "Allow"}), "only a policy with unmatched: Deny may ask for nothing")]
+#[case(json!({"images": ["r.io/**"], "unmatched": "Deny"}), OK)]
+#[case(json!({"images": ["**"], "require": [{"digest": {}}]}), OK)]
+#[case(json!({"images": ["**"], "require": [{"digest": {}, "signature": {"authorities": [{"name": "a", "key": {"pem": "p"}}]}}]}), "exactly one member")]
+#[case(json!({"images": ["**"], "require": [{"attestation": {"predicateType": "t", "authorities": [{"name": "a", "key": {"pem": "p"}}]}}]}), OK)]
+#[case(json!({"images": ["**"], "require": [{"attestation": {"predicateType": "t", "threshold": 2, "authorities": [{"name": "a", "key": {"pem": "p"}}]}}]}), "greater than the number of authorities")]
+fn what_a_policy_asks_for(#[case] mut spec: Value, #[case] refusal: &str) {
+    spec["mode"] = json!("Enforce");
+    expect::<ImagePolicy>(&spec, None, refusal);
+}
+
 #[test]
 fn an_empty_requirement_is_refused() {
     expect::<ImagePolicy>(

@@ -1,5 +1,6 @@
 //! Who may sign, and by what they are recognised.
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -13,6 +14,10 @@ pub struct Authority {
     /// For people and messages; unique within the requirement.
     #[schemars(length(min = 1, max = 63), regex(pattern = LABEL))]
     pub name: String,
+    /// From then on only what was provably signed before counts, by a log or a timestamp authority: the end of a key that
+    /// was rotated, or the moment at which it was stolen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub valid_until: Option<Time>,
     /// The public key.
     pub key: Key,
 }

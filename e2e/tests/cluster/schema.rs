@@ -214,6 +214,31 @@ fn policies() -> Vec<Case> {
     };
     vec![
         of("Maybe", all(), good(), "spec.mode", "supported values"),
+        with("unmatched", json!("Warn"), "spec.unmatched", "supported values"),
+        with(
+            "require",
+            json!([{"digest": {}, "signature": good()[0]["signature"]}]),
+            "spec.require[0]",
+            "exactly one member",
+        ),
+        with(
+            "require",
+            json!([{"attestation": {"authorities": []}}]),
+            "spec.require[0].attestation",
+            "Required",
+        ),
+        with(
+            "exceptions",
+            json!([{"images": ["r.io/**"], "reason": "r", "owner": "o"}]),
+            "spec.exceptions[0].expires",
+            "Required",
+        ),
+        with(
+            "exceptions",
+            json!([{"images": ["r.io/**"], "reason": "r", "owner": "o", "expires": "tomorrow"}]),
+            "spec.exceptions[0].expires",
+            "date-time",
+        ),
         with("uncheckable", json!("Allow"), "spec.uncheckable", "supported values"),
         with("unchecked", json!("Warn"), "unchecked", "not declared in schema"),
         with("objects", json!({"matchLabels": {"app": "a b"}}), "spec.objects.matchLabels", "should match"),
@@ -225,6 +250,12 @@ fn policies() -> Vec<Case> {
         ),
         of("Warn", json!([]), good(), "spec.images", "at least 1"),
         of("Warn", all(), json!([]), "spec.require", "at least 1"),
+        (
+            "ImagePolicy",
+            json!({"mode": "Warn", "images": all()}),
+            "spec",
+            "unmatched: Deny may ask for nothing",
+        ),
         of("Warn", all(), json!([{}]), "spec.require[0]", "exactly one member"),
         of(
             "Warn",

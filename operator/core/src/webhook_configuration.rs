@@ -234,6 +234,21 @@ mod tests {
         assert_eq!(rendered(&[narrowed]), expected);
     }
 
+    /// A tenant's policy stands beside the cluster's and changes nothing in it (R-OPR-6: several policies on one image).
+    #[rstest::rstest]
+    #[case(Mode::Enforce)]
+    #[case(Mode::Warn)]
+    #[case(Mode::Audit)]
+    fn a_policy_leaves_the_entries_of_others_alone(#[case] mode: Mode) {
+        let cluster = selecting(&[("env", "prod")], vec![]);
+        let alone = rendered(std::slice::from_ref(&cluster));
+        let tenant = Entry { objects: Some(LabelSelector::default()), ..entry("team-a", "prod", mode) };
+        let together = rendered(&[tenant, cluster]);
+        let entries = together["webhooks"].as_array().unwrap();
+        assert_eq!(entries.len(), 2);
+        assert!(entries.contains(&alone["webhooks"][0]));
+    }
+
     #[test]
     fn mode_decides_what_an_outage_means() {
         for (mode, failure) in [(Mode::Enforce, "Fail"), (Mode::Warn, "Ignore"), (Mode::Audit, "Ignore")] {

@@ -15,6 +15,7 @@ use berth_crds::ImagePolicy;
 use berth_operator_core::admission::{self, Answer, Finding, Request, Subject, subjects};
 use berth_trust::Policy;
 use futures::{StreamExt, stream};
+use jiff::Timestamp;
 use kube::runtime::reflector::{ObjectRef, Store};
 use tokio::time::{Instant, timeout_at};
 
@@ -140,6 +141,9 @@ impl Admission {
             Ok(image) => image,
             Err(error) => return Finding::uncheckable("ImageInvalid", error, false),
         };
+        if let Some(judgement) = policy.settled(image, None, Timestamp::now()) {
+            return Finding { verdict: judgement.verdict, digest: image.digest.clone() };
+        }
         let client = match self.directory.client(namespace, &image.host) {
             Ok(client) => client,
             Err(error) => return Finding::uncheckable(error.reason(), &error, error.is_transient()),

@@ -98,6 +98,16 @@ impl World {
         self.policies.apply_watcher_event(&Event::Apply(policy));
     }
 
+    /// Stores a policy with this spec.
+    fn store(&mut self, namespace: &str, name: &str, spec: &Value) {
+        let policy = serde_json::from_value(json!({
+            "apiVersion": "berth.dev/v1alpha1", "kind": "ImagePolicy",
+            "metadata": {"name": name, "namespace": namespace}, "spec": spec,
+        }))
+        .unwrap();
+        self.policies.apply_watcher_event(&Event::Apply(policy));
+    }
+
     fn url(&self, path: &str) -> String {
         format!("https://webhook.test:{}{path}", self.address.port())
     }

@@ -5,6 +5,7 @@ use crate::{
     registry::{Broken, HOST, Key},
     review_of,
 };
+use berth_registry_core::Digest;
 use k8s_openapi::ByteString;
 use serde_json::{Value, json};
 
@@ -138,6 +139,51 @@ async fn audit_lets_in_and_tells_nobody() {
     world.registry.push("app", "v1", "one");
     let response = world.review("silent", &[&format!("{HOST}/app:v1")], None).await;
     assert_eq!(response, json!({"uid": "u1", "allowed": true}));
+}
+
+/// R-OPR-6: a list of registries is kept without asking any, and what is named by digest is seen without asking.
+#[tokio::test]
+async fn what_is_settled_by_name_asks_nobody() {
+    let mut world = World::new().await;
+    world.registry.break_down(Some(Broken::Hangs));
+    let list = json!({"mode": "Enforce", "images": ["docker.io/library/*"], "unmatched": "Deny", "require": [{"digest": {}}]});
+    world.store("team-a", "list", &list);
+    let digest = Digest::sha256(b"x");
+    let alpine = format!("docker.io/library/alpine@{digest}");
+    assert_eq!(world.review("list", &[&alpine], None).await["allowed"], true);
+    let response =
+        world.review("list", &["docker.io/library/alpine:3", &format!("{HOST}/app:v1")], None).await;
+    let message = message(&response);
+    assert!(message.contains("must be named by digest"), "{message}");
+    assert!(message.contains("none of the images that the policy allows: docker.io/library/*"), "{message}");
+    assert!(!message.contains("try again"), "{message}");
+    assert_eq!(world.registry.asked_for(""), 0);
+}
+
+/// R-OPR-6: an exception lets its images pass, and no others.
+#[tokio::test]
+async fn exceptions_are_for_what_they_name() {
+    let mut world = World::new().await;
+    world.store(
+        "team-a",
+        "excepting",
+        &json!({
+            "mode": "Enforce", "images": [format!("{HOST}/**")],
+            "require": [{"signature": {"authorities": [{"name": "release", "key": {"pem": world.key.pem()}}]}}],
+            "exceptions": [
+                {"images": [format!("{HOST}/old/*")], "reason": "r", "owner": "o", "expires": "2999-01-01T00:00:00Z"},
+                {"images": [format!("{HOST}/over/*")], "reason": "r", "owner": "somebody", "expires": "2020-01-01T00:00:00Z"},
+            ],
+        }),
+    );
+    for repository in ["old/app", "over/app", "app"] {
+        world.registry.push(repository, "v1", repository);
+    }
+    assert_eq!(world.review("excepting", &[&format!("{HOST}/old/app:v1")], None).await["allowed"], true);
+    for (repository, word) in [("over/app", "somebody"), ("app", "no signature was found")] {
+        let response = world.review("excepting", &[&format!("{HOST}/{repository}:v1")], None).await;
+        assert!(message(&response).contains(word), "{response}");
+    }
 }
 
 /// A missing Secret keeps everything out that the policy governs, and nothing else; its appearance heals.

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use berth_crds::ImagePolicySpec;
+use berth_crds::{ImagePolicySpec, image_policy::Requirement};
 use serde::{Deserialize, Serialize};
 
 use crate::image_policy::InvalidPolicy;
@@ -73,11 +73,11 @@ fn public(value: &[u8]) -> String {
 
 /// Names of the Secrets that a policy takes something from.
 pub fn secrets(spec: &ImagePolicySpec) -> BTreeSet<&str> {
-    let signatures = spec.require.iter().filter_map(|requirement| requirement.signature.as_ref());
-    signatures
-        .flat_map(|signature| &signature.authorities)
-        .filter_map(|authority| authority.key.secret_name.as_deref())
-        .collect()
+    let authorities = spec.require.iter().flat_map(|Requirement { signature, attestation, digest: _ }| {
+        let signature = signature.iter().flat_map(|signature| &signature.authorities);
+        signature.chain(attestation.iter().flat_map(|attestation| &attestation.authorities))
+    });
+    authorities.filter_map(|authority| authority.key.secret_name.as_deref()).collect()
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! Tables of policies: every field has a case in which it is refused.
 
+mod fields;
+
 use rstest::rstest;
 use serde_json::{Value, json};
 

@@ -3,7 +3,7 @@
 
 use berth_crds::{
     ImagePolicySpec,
-    image_policy::{Authority, Requirement, Signature, Uncheckable},
+    image_policy::{Attestation, Authority, NamedByDigest, Requirement, Signature, Uncheckable, Unmatched},
 };
 
 use crate::{admission::Mode, image_policy::mode};
@@ -12,35 +12,69 @@ use crate::{admission::Mode, image_policy::mode};
 pub fn summary(spec: &ImagePolicySpec) -> String {
     let images = spec.images.join(", ");
     let required: Vec<_> = spec.require.iter().map(requirement).collect();
-    let otherwise = match (mode(spec.mode), spec.uncheckable) {
-        (Mode::Enforce, Some(Uncheckable::Warn)) => {
-            "those without are refused, those whose registry is down are warned of"
-        }
-        (Mode::Enforce, _) => "those without are refused",
-        (Mode::Warn, _) => "those without are warned of",
-        (Mode::Audit, _) => "those without are recorded, and run",
+    let required = if required.is_empty() {
+        "are allowed".to_owned()
+    } else {
+        format!("need {}", required.join(" and "))
     };
-    format!("images {images} need {}; {otherwise}", required.join(" and "))
+    let fate = match mode(spec.mode) {
+        Mode::Enforce => "refused",
+        Mode::Warn => "warned of",
+        Mode::Audit => "recorded, and run",
+    };
+    let mut clauses = vec![format!("images {images} {required}")];
+    if !spec.require.is_empty() {
+        clauses.push(format!("those without are {fate}"));
+    }
+    if spec.unmatched == Some(Unmatched::Deny) {
+        clauses.push(format!("all other images are {fate}"));
+    }
+    if spec.uncheckable == Some(Uncheckable::Warn) && mode(spec.mode) == Mode::Enforce {
+        clauses.push("those whose registry is down are warned of".to_owned());
+    }
+    let exceptions = spec
+        .exceptions
+        .iter()
+        .map(|exception| format!("except {} until {}", exception.images.join(", "), exception.expires.0));
+    clauses.extend(exceptions);
+    clauses.join("; ")
 }
 
 fn requirement(requirement: &Requirement) -> String {
-    let Requirement { signature } = requirement;
-    signature.as_ref().map(signatures).into_iter().collect()
+    let Requirement { signature, attestation, digest } = requirement;
+    let signature = signature.as_ref().map(|signature| {
+        let Signature { threshold, authorities, max_age } = signature;
+        quorum("signature", *threshold, authorities, max_age.as_deref())
+    });
+    let attestation = attestation.as_ref().map(|attestation| {
+        let Attestation { predicate_type, threshold, authorities, conditions, max_age } = attestation;
+        let stated = quorum("attestation", *threshold, authorities, max_age.as_deref());
+        let conditions = match conditions.len() {
+            0 => String::new(),
+            1 => " that meets a condition".to_owned(),
+            n => format!(" that meets {n} conditions"),
+        };
+        format!("{stated} of type {predicate_type}{conditions}")
+    });
+    let digest = digest.as_ref().map(|NamedByDigest {}| "to be named by digest".to_owned());
+    signature.into_iter().chain(attestation).chain(digest).collect::<Vec<_>>().join(" and ")
 }
 
-fn signatures(signature: &Signature) -> String {
-    let Signature { threshold, authorities } = signature;
-    quorum("signature", *threshold, authorities)
-}
-
-/// `a signature by release`, `a signature by one of ci, release`, `signatures by 2 of ci, release`.
-fn quorum(noun: &str, threshold: Option<i32>, authorities: &[Authority]) -> String {
-    let names: Vec<_> = authorities.iter().map(|authority| authority.name.as_str()).collect();
+/// `a signature by release`, `a signature of the last 90d by one of ci, release`, `signatures by 2 of ci, release`.
+fn quorum(noun: &str, threshold: Option<i32>, authorities: &[Authority], max_age: Option<&str>) -> String {
+    let names: Vec<_> = authorities.iter().map(named).collect();
+    let age = max_age.map(|age| format!(" of the last {age}")).unwrap_or_default();
+    let article = if noun.starts_with('a') { "an" } else { "a" };
     match (threshold.unwrap_or(1), names.as_slice()) {
-        (1, [name]) => format!("a {noun} by {name}"),
-        (1, names) => format!("a {noun} by one of {}", names.join(", ")),
-        (threshold, names) => format!("{noun}s by {threshold} of {}", names.join(", ")),
+        (1, [name]) => format!("{article} {noun}{age} by {name}"),
+        (1, names) => format!("{article} {noun}{age} by one of {}", names.join(", ")),
+        (threshold, names) => format!("{noun}s{age} by {threshold} of {}", names.join(", ")),
     }
+}
+
+fn named(authority: &Authority) -> String {
+    let until = authority.valid_until.as_ref().map(|until| format!(" (until {})", until.0));
+    format!("{}{}", authority.name, until.unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -61,7 +95,18 @@ mod tests {
     #[case::two_of(json!({"mode": "Audit", "images": ["r.io/**", "q.io/**"], "require": [{"signature": {"threshold": 2, "authorities": authorities(&["a", "b", "c"])}}]}),
         "images r.io/**, q.io/** need signatures by 2 of a, b, c; those without are recorded, and run")]
     #[case::lenient(json!({"mode": "Enforce", "uncheckable": "Warn", "images": ["**"], "require": [{"signature": {"authorities": authorities(&["ci"])}}]}),
-        "images ** need a signature by ci; those without are refused, those whose registry is down are warned of")]
+        "images ** need a signature by ci; those without are refused; those whose registry is down are warned of")]
+    #[case::list(json!({"mode": "Enforce", "images": ["r.io/**"], "unmatched": "Deny"}),
+        "images r.io/** are allowed; all other images are refused")]
+    #[case::all(json!({
+        "mode": "Enforce", "images": ["r.io/**"], "unmatched": "Deny",
+        "require": [
+            {"signature": {"maxAge": "90d", "authorities": [{"name": "ci", "key": {"secretName": "s"}, "validUntil": "2026-01-01T00:00:00Z"}]}},
+            {"attestation": {"predicateType": "https://slsa.dev/provenance/v1", "conditions": ["true"], "authorities": authorities(&["ci"])}},
+            {"digest": {}},
+        ],
+        "exceptions": [{"images": ["r.io/old/**"], "reason": "r", "owner": "o", "expires": "2026-07-01T00:00:00Z"}],
+    }), "images r.io/** need a signature of the last 90d by ci (until 2026-01-01T00:00:00Z) and an attestation by ci of type https://slsa.dev/provenance/v1 that meets a condition and to be named by digest; those without are refused; all other images are refused; except r.io/old/** until 2026-07-01T00:00:00Z")]
     fn summaries(#[case] spec: Value, #[case] expected: &str) {
         assert_eq!(summary(&serde_json::from_value(spec).unwrap()), expected);
     }
