@@ -45,7 +45,7 @@ async fn another_key_does_not_count() {
     let digest = world.registry.push("app", "v1", "one");
     world.registry.sign("app", &digest, &Key::new());
     let response = world.review("signed", &[&format!("{HOST}/app:v1")], None).await;
-    assert!(message(&response).contains("no key of this policy"), "{response}");
+    assert!(message(&response).contains("no authority of this policy"), "{response}");
 }
 
 /// Each review looks for itself: a tag that moves, or a signature that goes, counts at once.
