@@ -55,6 +55,12 @@ async fn gone(repo: &Repository, reference: &str) -> Outcome {
     repo.manifest(Method::DELETE, reference).send().await?.status(&[202, 404]).map(|_| ())
 }
 
+async fn undelete(story: &Story, to: &Target) -> Outcome {
+    let wanted = serde_json::json!({"repository": story.repo, "digest": story.index.digest()});
+    let call = to.call(Method::POST, "/berth/v1/undelete").body(wanted.to_string().into_bytes());
+    call.send().await?.status(&[200]).map(|_| ())
+}
+
 async fn in_chunks(repo: &Repository, blob: &Blob) -> Outcome {
     let half = blob.bytes.len() / 2;
     let reply = repo.chunk(Method::PATCH, repo.begin().await?, 0, &blob.bytes[..half]).send().await?;
@@ -138,6 +144,13 @@ const STORY: &[Step] = &[
         name: "an index that is deleted",
         act: |story, to| async move { gone(&story.at(to), &story.index.digest()).await }.boxed(),
         holds: |story, to| async move { story.at(to).lacks_manifest(&story.index.digest()).await }.boxed(),
+    },
+    Step {
+        name: "an index that is undeleted",
+        act: |story, to| async move { undelete(story, to).await }.boxed(),
+        holds: |story, to| {
+            async move { story.at(to).has_manifest(&story.index, &story.index.digest()).await }.boxed()
+        },
     },
     Step {
         name: "a blob that is deleted",
@@ -226,4 +239,67 @@ async fn a_process_that_dies_at_a_store_call() -> Test {
 #[ignore = "starts several hundred processes"]
 async fn a_process_that_dies_at_every_store_call() -> Test {
     story_of(0.., &FAULTS).await
+}
+
+/// Asks for a scrub without reading bytes; whether it came to its end.
+async fn scrub(target: &Target) -> Result<bool, Failure> {
+    let call = target.call(Method::POST, "/berth/v1/scrub").body(br#"{"verifyBytes":false}"#.to_vec());
+    let reply = call.send().await?;
+    let lines = String::from_utf8_lossy(&reply.status(&[200])?.body).into_owned();
+    let last = lines.lines().last().and_then(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    Ok(last.is_some_and(|line| line["kind"] == "summary" && line["failed"] == 0))
+}
+
+/// R-STO-6: a repository has lost its hold on a blob. A scrub that dies at one of these calls breaks nothing, and another
+/// process ends its work.
+async fn scrub_of(calls: impl Iterator<Item = usize>, faults: &[Fault]) -> Test {
+    let Some(s3) = S3::start().await else { return Ok(()) };
+    let proxy = Faulty::before(s3.port).await;
+    let options = S3::options_at(proxy.port, "images", "scrub/");
+    let survivor = s3.options("scrub/").start().await;
+    let (repo, image) = (survivor.target().fresh(), Manifest::image());
+    repo.push(&image, "v1").await?;
+    let hex = image.blobs[1].digest.trim_start_matches("sha256:").to_owned();
+    let link = format!("scrub/l/sha256/{}/{hex}/{}!", &hex[..2], repo.name);
+    let mut victim = options.start().await;
+    let mut points = 0;
+    for n in calls {
+        let before = points;
+        for &fault in faults {
+            if victim.process.ended() {
+                victim = options.start().await;
+            }
+            s3.lose(&link);
+            proxy.strike(n, fault, victim.process.id().expect("it runs"));
+            let told = scrub(&victim.target()).await;
+            let why = |error: Failure| Failure(format!("{fault:?} at call {n}, {told:?}: {error}"));
+            ensure!(
+                scrub(&survivor.target()).await?,
+                "{fault:?} at call {n}: no other process ends the scrub"
+            );
+            repo.has_manifest(&image, "v1").await.map_err(why)?;
+            for blob in &image.blobs {
+                repo.has_blob(blob).await.map_err(why)?;
+            }
+            points += usize::from(proxy.struck());
+        }
+        if points == before {
+            break;
+        }
+    }
+    ensure!(points > 0, "no store call was met");
+    println!("{points} fault points in a scrub of the real process");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_process_that_dies_in_a_scrub() -> Test {
+    scrub_of((0..).step_by(23), &FAULTS[..2]).await
+}
+
+/// Every call: `cargo test -p berth-registry --test processes -- --ignored --nocapture every_call_of_a_scrub`.
+#[tokio::test]
+#[ignore = "starts several hundred processes"]
+async fn a_process_that_dies_at_every_call_of_a_scrub() -> Test {
+    scrub_of(0.., &FAULTS).await
 }

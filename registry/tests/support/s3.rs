@@ -52,6 +52,11 @@ impl S3 {
         std::fs::create_dir(self.buckets.join(name)).expect("a directory can be made");
     }
 
+    /// Loses an object of the bucket.
+    pub(crate) fn lose(&self, key: &str) {
+        std::fs::remove_file(self.buckets.join("images").join(key)).expect("the object is there");
+    }
+
     /// The options of a server whose content is in the bucket, below a prefix.
     pub(crate) fn options(&self, prefix: &str) -> Options {
         self.options_for("images", prefix)

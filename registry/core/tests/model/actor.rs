@@ -6,9 +6,8 @@ use std::sync::Arc;
 
 use berth_registry_core::{
     protocol::{
-        Action, BlobCollected, CollectBlob, CollectLink, Collected, DeleteManifest, Deleted, Finish,
-        Finished, Forget, Forgotten, Mount, Mounted, Observed, Protocol, Purge, Purged, Put, PutManifest,
-        Restore, Restored, Slot, Step, Version,
+        Action, CollectBlob, CollectLink, DeleteManifest, Finish, Forget, MendLink, Mount, Observed, Purge,
+        PutManifest, Quarantine, Reclaim, Restore, Slot, Version,
     },
     record::State,
 };
@@ -17,6 +16,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::{
     fault::Fault,
+    machine::Machine,
     world::{self, Image, Key, Repo, Trash, World},
 };
 
@@ -51,6 +51,10 @@ pub(crate) enum Task {
     ForgetManifest(Repo, Image),
     /// Takes a pending manifest away, without regard for its age.
     Sweep(Repo, Image),
+    /// A scrub: the bytes under `K0` are bad.
+    SetAside,
+    /// A scrub: no record names the bytes under this key.
+    Reclaim(&'static str),
     /// Takes the tag away, if it leads to this manifest and that is not there.
     SweepTag(Repo, Image),
 }
@@ -70,6 +74,9 @@ pub(crate) enum Stage {
     ListHints,
     ReadTag,
     DropTag(Version),
+    /// Scrubs: list the links to a blob that was set aside; delete bytes that nothing will name.
+    ListLinks,
+    DeleteReclaimed,
     /// Sweepers of tags: look whether the manifest is there.
     Judge,
     /// Purge: choose a record of trash; drop it.
@@ -78,19 +85,6 @@ pub(crate) enum Stage {
     /// Undelete: read the dead manifest.
     ReadDead,
     Over,
-}
-
-#[derive(Clone, Debug, PartialEq, Hash)]
-pub(crate) enum Machine {
-    Finish(Finish),
-    Mount(Mount),
-    Put(PutManifest),
-    Delete(DeleteManifest),
-    CollectLink(CollectLink),
-    CollectBlob(CollectBlob),
-    Purge(Purge),
-    Restore(Restore),
-    Forget(Forget),
 }
 
 #[derive(Clone, Debug, PartialEq, Hash)]
@@ -117,6 +111,8 @@ pub(crate) struct Actor {
     pub(crate) unsure: Option<(usize, Version)>,
     /// The record of trash that is handled.
     trash: Option<Trash>,
+    /// Links that a scrub has still to bring in line.
+    links: Vec<Key>,
     /// The tag, as it was seen.
     tag: Option<Version>,
     /// What a broken actor keeps back, see [`Fault`].
@@ -151,7 +147,7 @@ impl Actor {
             | Task::SweepTag(repo, image) => (repo, 0, image),
             Task::CollectLink(repo, blob) | Task::CollectLinkEagerly(repo, blob) => (repo, blob, Image::App),
             Task::CollectBlob(blob, _) => ('A', blob, Image::App),
-            Task::Purge | Task::ForgetBlob => ('A', 0, Image::App),
+            Task::Purge | Task::ForgetBlob | Task::SetAside | Task::Reclaim(_) => ('A', 0, Image::App),
         };
         let mut actor = Self {
             task,
@@ -169,6 +165,7 @@ impl Actor {
             scan: None,
             unsure: None,
             trash: None,
+            links: Vec::new(),
             tag: None,
             kept: None,
             listed: None,
@@ -201,6 +198,10 @@ impl Actor {
             Task::ForgetLink(_) => actor.run(Machine::Forget(Forget::new(Slot::Link, now))),
             Task::ForgetBlob => actor.run(Machine::Forget(Forget::new(Slot::Blob, now))),
             Task::ForgetManifest(..) => actor.run(Machine::Forget(Forget::new(Slot::Manifest, now))),
+            Task::SetAside => {
+                actor.run(Machine::Quarantine(Quarantine::new(world::BAD.into(), world::later())));
+            }
+            Task::Reclaim(data) => actor.run(Machine::Reclaim(Reclaim::new(data.into(), 1))),
             Task::Sweep(..) => {
                 actor.run(Machine::Delete(DeleteManifest::abandoned(Timestamp::MAX, now)));
             }
@@ -279,6 +280,16 @@ impl Actor {
                 self.tag = tag.map(|(_, version)| version);
                 self.seen_tag(fault);
             }
+            Stage::ListLinks => {
+                self.links = world.links(self.blob);
+                self.mend_next();
+            }
+            Stage::DeleteReclaimed => {
+                if let Task::Reclaim(data) = self.task {
+                    Arc::make_mut(world).data.remove(data);
+                }
+                self.end("reclaimed");
+            }
             Stage::Judge if world.is_visible(Key::Manifest(self.repo, self.image)) => self.end("kept"),
             Stage::Judge if fault == Some(Fault::JudgeBeforeSeeingTags) => self.stage = Stage::ListHints,
             Stage::Judge => self.drop_tag(),
@@ -312,16 +323,26 @@ impl Actor {
         true
     }
 
-    fn end(&mut self, outcome: &'static str) {
+    pub(crate) fn end(&mut self, outcome: &'static str) {
         self.stage = Stage::Over;
         self.machine = None;
         self.outcome = Some(outcome);
     }
 
-    fn run(&mut self, machine: Machine) {
+    pub(crate) fn run(&mut self, machine: Machine) {
         self.stage = Stage::Run;
         self.machine = Some(machine);
         self.advance(Vec::new(), None, 0);
+    }
+
+    pub(crate) fn mend_next(&mut self) {
+        match self.links.pop() {
+            Some(Key::Link(repo, _)) => {
+                self.repo = repo;
+                self.run(Machine::Mend(MendLink::default()));
+            }
+            _ => self.end("set aside"),
+        }
     }
 
     fn delete(&mut self) {
@@ -339,126 +360,15 @@ impl Actor {
         }
     }
 
-    fn drop_tag(&mut self) {
+    pub(crate) fn drop_tag(&mut self) {
         match self.tag.take() {
             Some(version) => self.stage = Stage::DropTag(version),
             None => self.end("deleted"),
         }
     }
 
-    fn put(&mut self, blobs: usize) {
+    pub(crate) fn put(&mut self, blobs: usize) {
         let record = world::manifest(self.image, blobs, State::Pending, world::now());
         self.run(Machine::Put(PutManifest::new(record, Bytes::new(), false)));
-    }
-
-    /// The machine's next step, or what the engine does when it has ended.
-    pub(crate) fn advance(&mut self, seen: Vec<Observed>, fault: Option<Fault>, blobs: usize) {
-        let Some(machine) = &mut self.machine else { return };
-        let next = match machine {
-            Machine::Finish(machine) => poll(machine, seen).map(|end| match (end, self.task) {
-                (Finished::Committed { data }, Task::Upload(_, own)) if data != own => {
-                    Next::Stage(Stage::DeleteOwn("committed"))
-                }
-                (Finished::Committed { .. }, _) => Next::End("committed"),
-                (Finished::Lost, Task::Repeat(..)) => Next::Stage(Stage::Copy),
-                (Finished::Lost, _) if matches!(fault, Some(Fault::OfferTwice | Fault::ReviveOwn)) => {
-                    Next::Offer
-                }
-                (Finished::Lost, _) => Next::Stage(Stage::DeleteOwn("lost")),
-            }),
-            Machine::Mount(machine) => poll(machine, seen).map(|end| match end {
-                Mounted::Yes(_) => Next::End("mounted"),
-                Mounted::No => Next::End("not mounted"),
-            }),
-            Machine::Put(machine) => poll(machine, seen).map(|end| match (end, self.task) {
-                (Put::Live(_), Task::PutTagged(..)) => Next::Stage(Stage::Tag),
-                (Put::Live(_), Task::Undelete(_)) => Next::End("undeleted"),
-                (Put::Live(_), _) => Next::End("put"),
-                (Put::Missing(_), _) => Next::End("missing"),
-            }),
-            Machine::Delete(machine) => poll(machine, seen).map(|end| match (end, self.task) {
-                (Deleted::Yes(_), Task::Sweep(..)) => Next::End("swept"),
-                (Deleted::Yes(_), _) if fault == Some(Fault::SeeTagsAfterDeath) => {
-                    Next::Stage(Stage::ListHints)
-                }
-                (Deleted::Yes(_), _) => Next::DropTag,
-                (Deleted::Unknown, _) => Next::End("unknown"),
-            }),
-            Machine::CollectLink(machine) => poll(machine, seen).map(|end| {
-                Next::End(match end {
-                    Collected::Dead => "dead",
-                    Collected::Needed(_) => "needed",
-                    Collected::Young => "young",
-                    Collected::Unknown => "unknown",
-                    Collected::Contended => "contended",
-                })
-            }),
-            Machine::CollectBlob(machine) => poll(machine, seen).map(|end| {
-                Next::End(match end {
-                    BlobCollected::Dead(_) => "dead",
-                    BlobCollected::Linked => "linked",
-                    BlobCollected::Unknown => "unknown",
-                    BlobCollected::Contended => "contended",
-                })
-            }),
-            Machine::Purge(machine) => poll(machine, seen).map(|end| match end {
-                Purged::Undecided if fault != Some(Fault::DropUndecided) => Next::End("undecided"),
-                Purged::Deleted(_) | Purged::Kept | Purged::Undecided => Next::Stage(Stage::DropTrash),
-            }),
-            Machine::Restore(machine) => poll(machine, seen).map(|end| match end {
-                Restored::Yes(_) => Next::Restored,
-                Restored::Lost => Next::End("lost"),
-            }),
-            Machine::Forget(machine) => poll(machine, seen).map(|end| match end {
-                Forgotten::Yes => Next::End("forgotten"),
-                Forgotten::No => Next::End("kept"),
-            }),
-        };
-        match next {
-            Err(actions) => {
-                self.seen = vec![None; actions.len()];
-                self.todo = actions;
-            }
-            Ok(next) => {
-                self.todo.clear();
-                self.seen.clear();
-                self.machine = None;
-                match next {
-                    Next::End(outcome) => self.end(outcome),
-                    Next::Stage(stage) => self.stage = stage,
-                    Next::DropTag => self.drop_tag(),
-                    Next::Restored if self.blob + 1 < blobs => {
-                        self.blob += 1;
-                        self.run(Machine::Restore(Restore::new(world::now())));
-                    }
-                    Next::Restored => self.put(blobs),
-                    Next::Offer => {
-                        let own = self.own().unwrap_or_default().to_owned();
-                        self.run(Machine::Finish(Finish::new(own, 1, world::now())));
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// What follows when a machine has ended.
-enum Next {
-    End(&'static str),
-    Stage(Stage),
-    /// The tag that was seen goes, if there was one.
-    DropTag,
-    /// A link is there again: the next one, or the manifest.
-    Restored,
-    /// Broken: the same bytes once more.
-    Offer,
-}
-
-fn poll<P: Protocol>(machine: &mut P, seen: Vec<Observed>) -> Result<P::Outcome, Vec<Action>> {
-    match machine.next(seen) {
-        Step::Do(actions) => Err(actions),
-        // What is looked for depends on who looks, see `operate`.
-        Step::FindReference => Err(vec![Action::FindLink]),
-        Step::Done(outcome) => Ok(outcome),
     }
 }

@@ -4,11 +4,11 @@ use berth_registry_core::{protocol::Slot, record::State};
 
 use crate::{
     actor::Task::{
-        CollectBlob, CollectLinkEagerly, Delete, ForgetBlob, Purge, Put, PutTagged, Repeat, SweepTag,
-        Undelete, Upload,
+        CollectBlob, CollectLinkEagerly, Delete, ForgetBlob, Purge, Put, PutTagged, Repeat, SetAside,
+        SweepTag, Undelete, Upload,
     },
     fault::Fault,
-    property::{BYTES, COMPLETE, LINKED, REMEMBERED, TAGGED},
+    property::{BYTES, COMPLETE, LINKED, REMEMBERED, SET_ASIDE, TAGGED},
     scenario::Scenario,
     world::{Image::App, World},
 };
@@ -115,6 +115,14 @@ fn a_record_is_purged_before_its_bytes_go() {
 fn a_tombstone_is_removed_by_its_version() {
     let purged = World::with('A', 1, State::Purged, State::Dead, State::Dead);
     Scenario::new(purged, [Upload('A', "U1"), ForgetBlob]).fault(Fault::RemoveAnyVersion).breaks(LINKED);
+}
+
+#[test]
+fn a_pending_link_is_written_anew_when_its_blob_is_set_aside() {
+    let tasks = [SetAside, Upload('A', "U1"), Upload('B', "U2")];
+    Scenario::new(World::with('B', 1, State::Live, State::Live, State::Live), tasks)
+        .fault(Fault::LeavePendingLinks)
+        .breaks(SET_ASIDE);
 }
 
 #[test]

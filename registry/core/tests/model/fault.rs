@@ -8,10 +8,7 @@ use berth_registry_core::{
     record::{Link, State},
 };
 
-use crate::{
-    actor::{Actor, Machine},
-    world::World,
-};
+use crate::{actor::Actor, machine::Machine, world::World};
 
 /// A rule that is broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +41,8 @@ pub(crate) enum Fault {
     PurgeWithoutMark,
     /// The store removes a record, whatever its version.
     RemoveAnyVersion,
+    /// A scrub leaves pending links alone that say the right thing.
+    LeavePendingLinks,
     /// Who deletes a manifest looks for its tags when it is dead, not before.
     SeeTagsAfterDeath,
     /// Who sweeps tags looks for the manifest, and then for its tags.
@@ -133,6 +132,11 @@ pub(crate) fn distort(
             if body.state() == State::Purged =>
         {
             Err(unless_changed(Slot::Blob, version, actor, world))
+        }
+        (Fault::LeavePendingLinks, Action::Replace(Slot::Link, version, body))
+            if matches!(actor.machine, Some(Machine::Mend(_))) && body.state() == State::Pending =>
+        {
+            Err(unless_changed(Slot::Link, version, actor, world))
         }
         (Fault::RemoveAnyVersion, Action::Remove(slot, _)) => {
             Err(Arc::make_mut(world).remove(actor.key(slot), None))

@@ -6,7 +6,8 @@ use berth_registry_core::record::State;
 use crate::{
     actor::Task::{
         CollectBlob, CollectLink, CollectLinkEagerly, Delete, DeleteBlob, ForgetBlob, ForgetLink,
-        ForgetManifest, Mount, Purge, Put, PutTagged, Repeat, Sweep, SweepTag, Undelete, Untag, Upload,
+        ForgetManifest, Mount, Purge, Put, PutTagged, Reclaim, Repeat, SetAside, Sweep, SweepTag, Undelete,
+        Untag, Upload,
     },
     scenario::Scenario,
     world::{
@@ -184,6 +185,40 @@ fn a_tag_is_pushed_while_its_manifest_is_deleted() {
     Scenario::new(World::live(1), tasks).losses(1).holds(
         "a tag is pushed while its manifest is deleted, and swept",
         &[(0, "put"), (1, "deleted"), (2, "deleted"), (3, "kept")],
+    );
+}
+
+fn in_two_repositories() -> World {
+    let mut world = World::live(1);
+    world.put_link('B', 0, State::Live);
+    world
+}
+
+/// R-STO-6: corruption is found beside writers.
+#[test]
+fn bad_bytes_are_set_aside_beside_uploads() {
+    let tasks = [SetAside, Upload('A', "U1"), Mount];
+    Scenario::new(World::live(1), tasks).losses(1).holds(
+        "bad bytes are set aside beside an upload and a mount",
+        &[(0, "set aside"), (2, "not mounted")],
+    );
+    let tasks = [SetAside, Upload('A', "U1"), Upload('B', "U2"), CollectBlob(0, 0)];
+    Scenario::new(in_two_repositories(), tasks).holds(
+        "bad bytes are set aside beside two uploads",
+        &[(0, "set aside"), (2, "committed"), (3, "linked")],
+    );
+    let tasks = [SetAside, Upload('B', "U1"), Put('B', App), CollectBlob(0, 0)];
+    Scenario::new(in_two_repositories(), tasks)
+        .holds("bad bytes are set aside where it is pushed", &[(0, "set aside"), (2, "put"), (2, "missing")]);
+}
+
+/// R-STO-6: bytes that no record names are deleted under their uploader.
+#[test]
+fn orphans_are_reclaimed_under_their_uploader() {
+    let tasks = [Upload('A', "U1"), Reclaim("U1"), Put('A', App), CollectBlob(0, 0)];
+    Scenario::new(World::default(), tasks).losses(1).holds(
+        "orphans are reclaimed under their uploader",
+        &[(0, "committed"), (0, "lost"), (1, "reclaimed"), (1, "named"), (2, "put")],
     );
 }
 

@@ -13,6 +13,7 @@ mod broken;
 mod deeper;
 mod fault;
 mod holds;
+mod machine;
 mod operate;
 mod promise;
 mod property;

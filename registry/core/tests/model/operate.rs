@@ -9,8 +9,9 @@ use berth_registry_core::{
 };
 
 use crate::{
-    actor::{Actor, Choice, Machine},
+    actor::{Actor, Choice},
     fault::{Fault, distort},
+    machine::Machine,
     world::{Image, Key, World, image_digest},
 };
 

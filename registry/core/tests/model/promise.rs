@@ -27,12 +27,17 @@ pub(crate) struct Promises {
     pub(crate) orphaned: BTreeSet<Repo>,
     /// Someone takes links away without regard for their age, or takes one back that he shares with the first attempt.
     impatient: bool,
+    /// Bytes are found to be bad: only who brought his own is promised anything.
+    corrupt: bool,
 }
 
 impl Promises {
     pub(crate) fn new(actors: &[Actor]) -> Self {
         let impatient = |actor: &Actor| {
-            matches!(actor.task, Task::CollectLinkEagerly(..) | Task::DeleteBlob(_) | Task::Repeat(..))
+            matches!(
+                actor.task,
+                Task::CollectLinkEagerly(..) | Task::DeleteBlob(_) | Task::Repeat(..) | Task::Reclaim(_)
+            )
         };
         Self {
             records: BTreeSet::new(),
@@ -41,6 +46,7 @@ impl Promises {
             refused: None,
             orphaned: BTreeSet::new(),
             impatient: actors.iter().any(impatient),
+            corrupt: actors.iter().any(|actor| actor.task == Task::SetAside),
         }
     }
 
@@ -130,12 +136,16 @@ impl Promises {
             };
             actor.undisturbed |= published && !active(Task::Delete(repo, image));
         }
+        let is_own = match actor.task {
+            Task::Upload(_, own) => after.blob(0).is_some_and(|blob| blob.data == own),
+            _ => false,
+        };
         match (actor.task, actor.outcome) {
             (Task::Put(..) | Task::PutTagged(..), Some("put")) if actor.undisturbed => {
                 self.records.insert(Key::Manifest(repo, image));
             }
             (Task::Upload(..) | Task::Repeat(..), Some("committed")) | (Task::Mount, Some("mounted"))
-                if !self.impatient =>
+                if !self.impatient && (!self.corrupt || is_own) =>
             {
                 self.records.insert(Key::Link(repo, 0));
             }

@@ -1,10 +1,11 @@
 //! What holds in every state, so also if everyone dies in it.
 
+use berth_registry_core::protocol::Body;
 use stateright::Property;
 
 use crate::{
     scenario::{Scenario, State},
-    world::{Image, Key, World},
+    world::{BAD, Image, Key, World},
 };
 
 pub(crate) const COMPLETE: &str = "a visible manifest has its links, its blobs and their bytes";
@@ -13,20 +14,26 @@ pub(crate) const LINKED: &str = "a visible link has a visible blob";
 pub(crate) const BYTES: &str = "a visible blob has its bytes";
 pub(crate) const ACKNOWLEDGED: &str = "what was acknowledged stays until someone deletes it";
 pub(crate) const TAGGED: &str = "a tag that was acknowledged leads to its manifest for as long as that lives";
+pub(crate) const SET_ASIDE: &str = "nothing leads to bytes that were set aside";
 pub(crate) const WELCOME: &str = "no push is refused because someone collects";
 pub(crate) const REMEMBERED: &str = "bytes that nothing needs are on record for deletion";
 
 pub(crate) fn all() -> Vec<Property<Scenario>> {
     vec![
         Property::always(COMPLETE, |scenario: &Scenario, state: &State| {
-            complete(&state.world, scenario.blob_count())
+            scenario.is_corrupt() || complete(&state.world, scenario.blob_count())
         }),
         Property::always(CHILDREN, |_, state: &State| children(state)),
-        Property::always(LINKED, |_, state: &State| linked(&state.world)),
+        Property::always(LINKED, |scenario: &Scenario, state: &State| {
+            scenario.is_corrupt() || linked(&state.world)
+        }),
+        Property::always(SET_ASIDE, |_, state: &State| set_aside(state)),
         Property::always(BYTES, |_, state: &State| bytes(&state.world)),
         Property::always(ACKNOWLEDGED, |_, state: &State| acknowledged(state)),
         Property::always(TAGGED, |_, state: &State| tagged(state)),
-        Property::always(WELCOME, |_, state: &State| state.promises.refused.is_none()),
+        Property::always(WELCOME, |scenario: &Scenario, state: &State| {
+            scenario.is_corrupt() || state.promises.refused.is_none()
+        }),
         Property::always(REMEMBERED, |_, state: &State| remembered(state)),
     ]
 }
@@ -71,6 +78,16 @@ fn acknowledged(state: &State) -> bool {
     let tag = |repo| state.world.tags.get(&repo).map(|(image, _)| *image);
     state.promises.records.iter().all(|key| state.world.is_visible(*key))
         && state.promises.tags.iter().all(|(repo, image)| tag(*repo) == Some(*image))
+}
+
+fn set_aside(state: &State) -> bool {
+    let done = state.actors.iter().any(|actor| actor.outcome == Some("set aside"));
+    let leads = |body: &Body| match body {
+        Body::Link(link) => link.state.is_visible() && link.data == BAD,
+        Body::Blob(blob) => blob.state.is_visible() && blob.data == BAD,
+        Body::Manifest(..) => false,
+    };
+    !done || !state.world.records.values().any(|(body, _)| leads(body))
 }
 
 fn tagged(state: &State) -> bool {

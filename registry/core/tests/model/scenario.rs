@@ -134,6 +134,11 @@ impl Scenario {
         self.blobs
     }
 
+    /// A scrub finds bytes to be bad: what has them is lost, whatever was promised.
+    pub(crate) fn is_corrupt(&self) -> bool {
+        self.tasks.contains(&Task::SetAside)
+    }
+
     /// One after the other, everyone to the end: what becomes of it, and how each ended.
     pub(crate) fn in_turn(self) -> (World, Vec<&'static str>) {
         let mut state = self.init_states().remove(0);

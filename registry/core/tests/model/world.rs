@@ -36,6 +36,9 @@ pub(crate) enum Key {
     Manifest(Repo, Image),
 }
 
+/// The key of the first blob's bytes, which a scrub may find to be bad.
+pub(crate) const BAD: &str = "K0";
+
 /// Bytes that may be deleted: of which blob, under which key, when. The same may be on record more than once.
 pub(crate) type Trash = (usize, String, Timestamp);
 
@@ -64,6 +67,11 @@ pub(crate) fn lease() -> Timestamp {
 /// The time of a scenario.
 pub(crate) fn now() -> Timestamp {
     Timestamp::from_second(200).unwrap_or_default()
+}
+
+/// After a scenario has ended.
+pub(crate) fn later() -> Timestamp {
+    Timestamp::from_second(300).unwrap_or_default()
 }
 
 pub(crate) fn blob_digest(blob: usize) -> Digest {
