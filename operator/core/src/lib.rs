@@ -3,6 +3,7 @@
 pub mod admission;
 pub mod certificate;
 pub mod conditions;
+pub mod decision;
 pub mod image_policy;
 pub mod images;
 pub mod labels;
