@@ -1,0 +1,126 @@
+//! The command line, to kubectl's habits: `-n`, `-f`, `-o`; tables on standard output, errors on standard error. Exit code
+//! 0: admitted, 1: denied, 2: could not be checked (a malformed command line included).
+
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::{
+    output::{Format, Outcome, Report, print},
+    policy_test, verify,
+};
+
+/// Explain and test Berth's image policies.
+///
+/// Verdicts and their words come from the same code that the admission webhook runs. Exit code 0: everything is admitted,
+/// 1: something is denied, 2: something could not be checked.
+#[derive(Debug, Parser)]
+#[command(name = "kubectl berth", bin_name = "kubectl berth", version, disable_help_subcommand = true)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Args, Debug)]
+struct Global {
+    /// Namespace of what does not say where it is.
+    #[arg(short, long, global = true)]
+    namespace: Option<String>,
+    /// Output format; a table if not given.
+    #[arg(short, long, global = true, value_enum)]
+    output: Option<Format>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Work with image policies.
+    #[command(subcommand, arg_required_else_help = true)]
+    Policy(PolicyCommand),
+    /// Say what is signed and attested about an image, and by whom.
+    ///
+    /// Looks at an image as the webhook does, without any policy. Exit code 0: signed by one of those given, 1: not, 2: could not
+    /// be checked.
+    #[command(after_help = VERIFY_EXAMPLES)]
+    Verify(verify::Arguments),
+}
+
+#[derive(Debug, Subcommand)]
+enum PolicyCommand {
+    /// Say what policies would decide, before they are applied.
+    ///
+    /// Without a cluster: the policies, and the Secrets that they name, come from files, the evidence from the registries
+    /// of the images. A policy in mode Warn denies nothing; its complaints are shown.
+    #[command(after_help = TEST_EXAMPLES)]
+    Test(policy_test::Arguments),
+}
+
+const TEST_EXAMPLES: &str = "Examples:
+  # Would this image be admitted?
+  kubectl berth policy test -f policy.yaml -f cosign-secret.yaml --image registry.example.com/app:v1
+
+  # Several policies, several images, a registry with a certificate authority of its own
+  kubectl berth policy test -f policies/ --image r.example.com/a:v1 --image r.example.com/b:v1 --ca ca.crt
+
+  # In a pipeline: exit code 1 if an image is denied, 2 if it could not be checked
+  kustomize build overlays/prod | kubectl berth policy test -f - --image \"$IMAGE\" -o json";
+
+const VERIFY_EXAMPLES: &str = "Examples:
+  # Who signed this image?
+  kubectl berth verify registry.example.com/app:v1 --key cosign.pub
+
+  # Did this workflow sign it, without a key?
+  kubectl berth verify registry.example.com/app:v1 --trust-root trusted_root.json \
+    --issuer https://token.actions.githubusercontent.com --subject-regex 'https://github.com/acme/app/.*'
+
+  # Which of two teams did, and where are the signatures kept?
+  kubectl berth verify registry.example.com/app:v1 --key ci.pub --key release.pub -o wide";
+
+/// Where objects are that do not say it, as kubectl has it.
+const DEFAULT_NAMESPACE: &str = "default";
+
+/// Does what the command line says.
+pub fn run() -> ExitCode {
+    let cli = Cli::parse();
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(&error),
+    };
+    match runtime.block_on(execute(cli)) {
+        Ok(outcome) => outcome.into(),
+        Err(error) => failed(error.as_ref()),
+    }
+}
+
+async fn execute(cli: Cli) -> Result<Outcome, Box<dyn std::error::Error>> {
+    let Global { namespace, output } = cli.global;
+    let namespace = namespace.as_deref().unwrap_or(DEFAULT_NAMESPACE);
+    match cli.command {
+        Command::Policy(PolicyCommand::Test(arguments)) => {
+            finish(&policy_test::run(&arguments, namespace).await?, output)
+        }
+        Command::Verify(arguments) => finish(&verify::run(&arguments).await?, output),
+    }
+}
+
+fn finish(report: &impl Report, output: Option<Format>) -> Result<Outcome, Box<dyn std::error::Error>> {
+    print(report, output)?;
+    Ok(report.outcome())
+}
+
+fn failed(error: &dyn std::error::Error) -> ExitCode {
+    eprintln!("error: {error}");
+    Outcome::Unchecked.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,220 @@
+//! From an image to what policies say about it: the facts are fetched once, by the same code as in the webhook, and each
+//! policy is asked for its verdict.
+
+use std::{collections::BTreeMap, fmt};
+
+use berth_client::{
+    Client, ClientError,
+    evidence::{fetch_evidence, resolve},
+};
+use berth_crds::ImagePolicySpec;
+use berth_operator_core::{
+    admission::{Answer, Finding, Mode, Subject, subjects},
+    decision::Look,
+    image_policy::{InvalidPolicy, Material, Rules},
+    images::{ImageUse, Place},
+};
+use berth_registry_core::{Digest, ImageReference};
+use berth_trust::{Anchors, Bounds, BoundsExceeded, Facts, Policy, Verdict};
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::output::Outcome;
+
+/// A policy that can be asked.
+#[derive(Debug)]
+pub(crate) struct Judge {
+    /// `NAMESPACE/NAME`.
+    pub(crate) name: String,
+    pub(crate) rules: Rules,
+    /// The rules' own, which is in order.
+    pub(crate) policy: Policy,
+}
+
+/// What happens to an image because of a policy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub(crate) enum Effect {
+    /// It holds.
+    Admitted,
+    /// Somebody answers for it.
+    Excepted,
+    /// The policy does not speak about it.
+    NotMatched,
+    /// It does not hold; it may run, and who applies it is warned.
+    Warned,
+    /// It does not hold; it may run, and that is recorded.
+    Audited,
+    /// It does not hold.
+    Denied,
+    /// Nobody can say.
+    Unchecked,
+}
+
+/// What one policy says about one image.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Sentence {
+    /// In its normal form.
+    pub(crate) image: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) digest: Option<Digest>,
+    /// `NAMESPACE/NAME`.
+    pub(crate) policy: String,
+    pub(crate) mode: &'static str,
+    pub(crate) verdict: Effect,
+    /// Stable name of the cause.
+    pub(crate) reason: String,
+    /// As the webhook says it.
+    pub(crate) message: String,
+    /// The first instant at which the same facts could give another verdict.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) until: Option<Timestamp>,
+}
+
+impl Effect {
+    pub(crate) fn outcome(self) -> Outcome {
+        match self {
+            Self::Admitted | Self::Excepted | Self::NotMatched | Self::Warned | Self::Audited => {
+                Outcome::Admitted
+            }
+            Self::Denied => Outcome::Denied,
+            Self::Unchecked => Outcome::Unchecked,
+        }
+    }
+}
+
+/// Asks a registry about an image, and looks at what it shows with these anchors.
+pub(crate) async fn look(client: &Client, image: &ImageReference, anchors: &Anchors) -> Look {
+    let bounds = Bounds::default();
+    let digest = match resolve(client, image).await {
+        Ok(digest) => digest,
+        Err(ClientError::NotFound { .. }) => return Look::NoSuchImage,
+        Err(error) => return unseen(&error),
+    };
+    match fetch_evidence(client, &image.repository, &digest, &bounds).await {
+        Ok(evidence) => Facts::establish(&evidence, anchors, &bounds).map_or_else(too_much, Look::Seen),
+        Err(error) => unseen(&error),
+    }
+}
+
+/// The registry gave no answer, or not the one asked for.
+pub(crate) fn unseen(error: &ClientError) -> Look {
+    let (reason, message) = (error.reason().to_owned(), error.to_string());
+    Look::Unseen { reason, message, transient: error.is_transient() }
+}
+
+fn too_much(error: BoundsExceeded) -> Look {
+    match Verdict::from(error) {
+        Verdict::CouldNotCheck { reason, message, transient } => Look::Unseen { reason, message, transient },
+        _ => Look::NoSuchImage,
+    }
+}
+
+/// A policy that the operator would refuse everything for that it governs.
+#[derive(Debug, thiserror::Error)]
+#[error("ImagePolicy {policy}: {cause}")]
+pub(crate) struct NotInOrder {
+    policy: String,
+    pub(crate) cause: InvalidPolicy,
+}
+
+/// What policies may need of a Secret's data.
+pub(crate) fn material(data: &BTreeMap<String, Vec<u8>>) -> Material {
+    Material::of(data.iter().map(|(key, value)| (key, value.as_slice())))
+}
+
+impl Judge {
+    /// A policy in `namespace`, with what became of the Secrets that it names.
+    pub(crate) fn new(
+        namespace: &str,
+        name: &str,
+        spec: &ImagePolicySpec,
+        secrets: &BTreeMap<String, Material>,
+    ) -> Result<Self, NotInOrder> {
+        let name = format!("{namespace}/{name}");
+        let rules = Rules::new(spec, secrets);
+        match rules.policy.clone() {
+            Ok(policy) => Ok(Self { name, rules, policy }),
+            Err(cause) => Err(NotInOrder { policy: name, cause }),
+        }
+    }
+
+    /// The image as a subject of this policy; none if the policy does not speak about it.
+    pub(crate) fn subject(&self, image: &ImageReference) -> Option<Subject> {
+        let place = ImageUse {
+            place: Place::Container,
+            name: String::new(),
+            path: String::new(),
+            image: image.to_string(),
+        };
+        subjects(&self.rules.images, vec![place]).ok()?.pop()
+    }
+
+    /// What the policy says about an image that it speaks about.
+    pub(crate) fn sentence(
+        &self,
+        image: &ImageReference,
+        subject: Subject,
+        look: &Look,
+        now: Timestamp,
+    ) -> Sentence {
+        let (finding, until) = look.finding(&self.policy, image, now);
+        let message = finding.verdict.explain(image, finding.digest.as_ref());
+        Sentence {
+            image: image.to_string(),
+            digest: finding.digest.clone(),
+            policy: self.name.clone(),
+            mode: self.mode(),
+            reason: finding.verdict.reason().to_owned(),
+            verdict: self.effect(subject, finding),
+            message,
+            until,
+        }
+    }
+
+    /// That it says nothing about an image.
+    pub(crate) fn silence(&self, image: &ImageReference) -> Sentence {
+        Sentence {
+            image: image.to_string(),
+            digest: image.digest.clone(),
+            policy: self.name.clone(),
+            mode: self.mode(),
+            verdict: Effect::NotMatched,
+            reason: "NotMatched".to_owned(),
+            until: None,
+            message: format!("{image} matches none of the policy's images, so the policy lets it run"),
+        }
+    }
+
+    fn effect(&self, subject: Subject, finding: Finding) -> Effect {
+        match finding.verdict {
+            Verdict::Admit { .. } => return Effect::Admitted,
+            Verdict::Excepted { .. } => return Effect::Excepted,
+            Verdict::CouldNotCheck { .. } => return Effect::Unchecked,
+            Verdict::Deny { .. } => {}
+        }
+        let Rules { mode, uncheckable, .. } = self.rules;
+        let answer = Answer::judge(&self.name, mode, uncheckable, &[(subject, finding)]);
+        if !answer.allowed {
+            Effect::Denied
+        } else if answer.warnings.is_empty() {
+            Effect::Audited
+        } else {
+            Effect::Warned
+        }
+    }
+
+    fn mode(&self) -> &'static str {
+        match self.rules.mode {
+            Mode::Enforce => "Enforce",
+            Mode::Warn => "Warn",
+            Mode::Audit => "Audit",
+        }
+    }
+}
+
+impl fmt::Display for Effect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}

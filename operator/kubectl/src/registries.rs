@@ -1,0 +1,95 @@
+//! The registry of an image, reached from where the command runs: how it is trusted, and who we are there. Credentials go
+//! to the one host that they are for.
+
+use std::{collections::BTreeSet, path::PathBuf};
+
+use berth_client::{Client, ClientError, Credentials, Endpoint};
+use clap::Args;
+
+use crate::docker_config::{DockerConfig, DockerConfigError};
+
+/// How registries are asked.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct Access {
+    /// PEM file with the certificates to trust instead of the system's.
+    #[arg(long, value_name = "FILE", conflicts_with = "plain_http")]
+    pub(crate) ca: Option<PathBuf>,
+    /// Ask registries without TLS.
+    #[arg(long)]
+    pub(crate) plain_http: bool,
+    /// A user of the registry; without it, Docker's config.json is asked for the exact host. Credential helpers are not run.
+    #[arg(long, requires = "password_file")]
+    pub(crate) user: Option<String>,
+    /// File with the user's password.
+    #[arg(long, value_name = "FILE", requires = "user")]
+    pub(crate) password_file: Option<PathBuf>,
+}
+
+/// Why registries cannot be asked.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AccessError {
+    #[error("cannot read {}: {source}", path.display())]
+    Unreadable { path: PathBuf, source: std::io::Error },
+    /// A password must not reach a second host.
+    #[error("--user is for one registry, and the images are at several: {0}; run the command for each")]
+    SeveralHosts(String),
+    #[error(transparent)]
+    DockerConfig(#[from] DockerConfigError),
+}
+
+/// Registries as the command line says.
+#[derive(Debug)]
+pub(crate) struct Registries {
+    ca_pem: Option<Vec<u8>>,
+    plain_http: bool,
+    user: Option<Credentials>,
+    docker: DockerConfig,
+}
+
+impl Registries {
+    /// Reads the files that `access` names, for images at these hosts.
+    pub(crate) fn new(access: &Access, hosts: &BTreeSet<&str>) -> Result<Self, AccessError> {
+        let read = |path: &PathBuf| {
+            std::fs::read(path).map_err(|source| AccessError::Unreadable { path: path.clone(), source })
+        };
+        let user = match (&access.user, &access.password_file) {
+            (Some(_), Some(_)) if hosts.len() > 1 => {
+                let hosts: Vec<_> = hosts.iter().copied().collect();
+                return Err(AccessError::SeveralHosts(hosts.join(", ")));
+            }
+            (Some(username), Some(file)) => {
+                let password =
+                    String::from_utf8_lossy(&read(file)?).trim_end_matches(['\r', '\n']).to_owned();
+                Some(Credentials::Basic { username: username.clone(), password })
+            }
+            _ => None,
+        };
+        let docker = if user.is_some() { DockerConfig::default() } else { DockerConfig::of_user()? };
+        let ca_pem = access.ca.as_ref().map(read).transpose()?;
+        Ok(Self { ca_pem, plain_http: access.plain_http, user, docker })
+    }
+
+    /// A client of the registry at `host`, as images name it.
+    pub(crate) fn client(&self, host: &str) -> Result<Client, ClientError> {
+        let credentials = self.user.clone().or_else(|| self.docker.credentials(host));
+        if let (None, Some(helper)) = (&credentials, self.docker.helper(host)) {
+            eprintln!(
+                "note: Docker keeps the credentials for {host} in the helper {helper}, which is not run: give --user and \
+                 --password-file"
+            );
+        }
+        let scheme = if self.plain_http { "http" } else { "https" };
+        Client::new(Endpoint {
+            credentials: credentials.unwrap_or_default(),
+            ca_pem: self.ca_pem.clone().unwrap_or_default(),
+            public_roots: self.ca_pem.is_none(),
+            retries: 1,
+            ..Endpoint::new(format!("{scheme}://{}", server(host)))
+        })
+    }
+}
+
+/// Docker's registry answers under another name than images give it.
+fn server(host: &str) -> &str {
+    if host == "docker.io" { "registry-1.docker.io" } else { host }
+}

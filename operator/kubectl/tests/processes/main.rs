@@ -1,0 +1,9 @@
+//! The plugin as a process, against a registry as a process, with images that the real cosign signed (R-OPR-9). A test
+//! runs where `BERTH_TOOL_COSIGN` names cosign (`cargo verify` sees to that), and says so where not.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "all of this crate is test code")]
+
+mod policies;
+mod registry;
+mod statements;
+mod user;
