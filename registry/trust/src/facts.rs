@@ -189,6 +189,27 @@ pub struct Facts {
 }
 
 impl Facts {
+    /// The same with respect to `anchors` only, with an empty predicate where `read` says that nobody reads it.
+    pub(crate) fn with_predicates(&self, anchors: &Anchors, read: impl Fn(&Says) -> bool) -> Self {
+        let ours = anchors.ids().cloned().collect::<BTreeSet<_>>();
+        let mut facts = Self { anchors: &self.anchors & &ours, ..self.clone() };
+        facts.statements = self
+            .statements
+            .iter()
+            .cloned()
+            .map(|mut statement| {
+                let keep = ours.contains(statement.by.anchor()) && read(&statement.says);
+                if let Says::Attestation { predicate, .. } = &mut statement.says
+                    && !keep
+                {
+                    *predicate = "null".to_owned();
+                }
+                statement
+            })
+            .collect();
+        facts
+    }
+
     /// The digest that this is about.
     pub fn subject(&self) -> &Digest {
         &self.subject

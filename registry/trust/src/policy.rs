@@ -191,6 +191,19 @@ impl Policy {
         Judgement { verdict, until: clock.next() }
     }
 
+    /// The part of the facts that this policy's verdicts rest on, small enough to be kept with a decision: the same
+    /// verdicts, without the predicates that no condition reads.
+    pub fn relevant(&self, facts: &Facts) -> Facts {
+        let read = |says: &Says| {
+            let Says::Attestation { predicate_type: kind, .. } = says else { return true };
+            self.requirements.iter().any(|requirement| {
+                matches!(requirement, Requirement::Attestation { predicate_type, conditions, .. }
+                    if predicate_type == kind && !conditions.is_empty())
+            })
+        };
+        facts.with_predicates(&self.anchors, read)
+    }
+
     fn without_evidence(
         &self,
         image: &ImageReference,
