@@ -3,6 +3,7 @@
 //! it is the system's.
 
 use std::{
+    net::SocketAddr,
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
     time::Duration,
@@ -38,16 +39,27 @@ pub enum OutboundError {
 pub struct Outbound {
     ca_file: Option<PathBuf>,
     timeout: Duration,
+    /// A host, and where to find it.
+    at: Option<(String, SocketAddr)>,
     current: Mutex<(Vec<u8>, Client)>,
 }
 
 impl Outbound {
     /// Reads the certificates for the first time.
     pub async fn new(ca_file: impl Into<Option<PathBuf>>, timeout: Duration) -> Result<Self, OutboundError> {
+        Self::at(ca_file, timeout, None).await
+    }
+
+    /// The same, but a given host is at a given address, whatever its name resolves to.
+    pub async fn at(
+        ca_file: impl Into<Option<PathBuf>>,
+        timeout: Duration,
+        at: Option<(String, SocketAddr)>,
+    ) -> Result<Self, OutboundError> {
         let ca_file = ca_file.into();
         let pem = read(ca_file.as_deref()).await?;
-        let client = build(ca_file.as_deref(), &pem, timeout)?;
-        Ok(Self { ca_file, timeout, current: Mutex::new((pem, client)) })
+        let client = build(ca_file.as_deref(), &pem, timeout, at.as_ref())?;
+        Ok(Self { ca_file, timeout, at, current: Mutex::new((pem, client)) })
     }
 
     /// The client for one call. If the file is broken meanwhile, the old trust stays in force.
@@ -56,7 +68,9 @@ impl Outbound {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         match renewed.and_then(|pem| {
             let changed = pem != current.0;
-            changed.then(|| Ok((build(self.ca_file.as_deref(), &pem, self.timeout)?, pem))).transpose()
+            changed
+                .then(|| Ok((build(self.ca_file.as_deref(), &pem, self.timeout, self.at.as_ref())?, pem)))
+                .transpose()
         }) {
             Ok(Some((client, pem))) => *current = (pem, client),
             Ok(None) => {}
@@ -71,8 +85,16 @@ async fn read(path: Option<&Path>) -> Result<Vec<u8>, OutboundError> {
     tokio::fs::read(path).await.map_err(|source| OutboundError::Unreadable { path: path.to_owned(), source })
 }
 
-fn build(path: Option<&Path>, pem: &[u8], timeout: Duration) -> Result<Client, OutboundError> {
-    let builder = Client::builder().no_proxy().redirect(Policy::none()).timeout(timeout);
+fn build(
+    path: Option<&Path>,
+    pem: &[u8],
+    timeout: Duration,
+    at: Option<&(String, SocketAddr)>,
+) -> Result<Client, OutboundError> {
+    let mut builder = Client::builder().no_proxy().redirect(Policy::none()).timeout(timeout);
+    if let Some((host, address)) = at {
+        builder = builder.resolve(host, *address);
+    }
     let Some(path) = path else { return builder.build().map_err(OutboundError::System) };
     let build = || builder.tls_certs_only(Certificate::from_pem_bundle(pem)?).build();
     build().map_err(|source| OutboundError::Unusable { path: path.to_owned(), source })

@@ -21,6 +21,12 @@ pub const NAME: &str = "berth-image-policies";
 /// Name of the Service in front of the webhook servers.
 pub const SERVICE: &str = "berth-webhook";
 
+/// Name of the headless Service whose addresses are those of all webhook servers, and the port that these listen on.
+pub const REPLICAS: &str = "berth-webhook-replicas";
+
+/// See [`REPLICAS`].
+pub const REPLICAS_PORT: u16 = 8443;
+
 /// The label that the API server sets on each namespace and nobody can change.
 const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
 

@@ -218,6 +218,10 @@ pub enum TagStatus {
 pub struct EventSink {
     /// URL that takes a POST.
     pub url: String,
+    /// `host:port` of which every address gets each event, as the host of `url`: a headless Service. Without it, or
+    /// without addresses, `url` alone is called.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replicas: Option<String>,
     /// PEM file with the certificates that the URL's host is trusted by.
     pub ca_file: PathBuf,
     /// File with the bearer token; read anew for each call.

@@ -109,6 +109,14 @@ impl Digest {
         let hex = hex.get(..64).unwrap_or(hex);
         format!("{}-{hex}", self.algorithm.as_str())
     }
+
+    /// The SHA-256 digest that such a tag is about, whatever is appended; a SHA-512 digest is cut short in its tag.
+    pub fn of_referrers_tag(tag: &str) -> Option<Self> {
+        let (algorithm, rest) = tag.split_once('-')?;
+        let (hex, end) = (rest.get(..64)?, rest.get(64..)?);
+        let ours = algorithm == Algorithm::Sha256.as_str() && (end.is_empty() || end.starts_with('.'));
+        if ours { format!("{algorithm}:{hex}").parse().ok() } else { None }
+    }
 }
 
 impl FromStr for Digest {

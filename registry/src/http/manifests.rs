@@ -5,7 +5,7 @@ use axum::{
     body::Body,
     response::{IntoResponse, Response},
 };
-use berth_registry_core::{Digest, Reference, RepositoryName, Tag, manifest::MAX_MANIFEST};
+use berth_registry_core::{Digest, Reference, RepositoryName, Tag, event, manifest::MAX_MANIFEST};
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt as _;
 use http::{
@@ -99,7 +99,12 @@ async fn put(call: Call, name: &RepositoryName, reference: &Reference) -> Result
     let bytes = body(call).await?;
     let options = PutOptions { author: caller.name.as_deref(), tags: &tags, condition };
     let stored = engine.put_manifest(name, reference, media_type.as_deref(), bytes, options).await?;
-    events.changed(name);
+    let about = stored.subject.as_ref().map_or_else(
+        || event::image(name, reference),
+        |subject| event::image(name, &Reference::Digest(subject.clone())),
+    );
+    let also = tags.iter().map(|tag| event::image(name, &Reference::Tag(tag.clone())));
+    events.pushed(name, also.chain([about]));
     let mut response = StatusCode::CREATED.into_response();
     let headers = response.headers_mut();
     headers.insert(LOCATION, location(name, &format!("manifests/{}", stored.digest))?);

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     certificate,
     pod::{Mount, TOKEN_FILE},
-    webhook_configuration::SERVICE,
+    webhook_configuration::{REPLICAS, REPLICAS_PORT, SERVICE},
 };
 
 /// The key of the configuration in its Secret, and the name of the file.
@@ -114,6 +114,11 @@ pub fn server_config(registry: &ValidRegistry, installation: &Installation, moun
         }),
         events: Some(EventSink {
             url: format!("https://{sink}/events"),
+            // Each replica of the webhook remembers, so each has to hear what changed.
+            replicas: Some(format!(
+                "{REPLICAS}.{}.svc.cluster.local:{REPLICAS_PORT}",
+                installation.namespace
+            )),
             ca_file: mounts.ca.file("ca.crt"),
             token_file: mounts.events.file(TOKEN_FILE),
             source: format!("{namespace}/{name}"),
