@@ -29,6 +29,7 @@ struct Inner {
     uploads: reqwest::Client,
     credentials: Credentials,
     reach: Reach,
+    is_berth: bool,
     retries: usize,
     tokens: Tokens,
 }
@@ -53,7 +54,7 @@ impl Client {
     pub fn new(endpoint: Endpoint) -> Result<Self, ClientError> {
         let (base, host) = endpoint.base()?;
         let (http, uploads) = endpoint.http(&base)?;
-        let Endpoint { credentials, reach, retries, .. } = endpoint;
+        let Endpoint { credentials, reach, is_berth, retries, .. } = endpoint;
         Ok(Self(Arc::new(Inner {
             base,
             host,
@@ -61,6 +62,7 @@ impl Client {
             uploads,
             credentials,
             reach,
+            is_berth,
             retries,
             tokens: Tokens::default(),
         })))
@@ -92,6 +94,10 @@ impl Client {
         self.0.reach
     }
 
+    pub(crate) fn is_berth(&self) -> bool {
+        self.0.is_berth
+    }
+
     pub(crate) fn tokens(&self) -> &Tokens {
         &self.0.tokens
     }
@@ -104,11 +110,20 @@ impl Client {
         scope: Scope,
         what: impl Into<String>,
     ) -> Result<Call, ClientError> {
+        self.call_to(method, &format!("/v2/{path}"), scope, what)
+    }
+
+    /// A request to any path.
+    pub(crate) fn call_to(
+        &self,
+        method: Method,
+        path: &str,
+        scope: Scope,
+        what: impl Into<String>,
+    ) -> Result<Call, ClientError> {
         let what = what.into();
-        let url = self
-            .base()
-            .join(&format!("/v2/{path}"))
-            .map_err(|e| self.protocol(&what, format!("{path:?} is no path: {e}")))?;
+        let url =
+            self.base().join(path).map_err(|e| self.protocol(&what, format!("{path:?} is no path: {e}")))?;
         Ok(Call { method, url, scope, headers: HeaderMap::new(), body: None, what })
     }
 

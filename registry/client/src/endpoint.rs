@@ -41,6 +41,8 @@ pub struct Endpoint {
     pub address: Option<SocketAddr>,
     /// How far answers may lead.
     pub reach: Reach,
+    /// Whether it is a Berth registry, which has the evidence for an image in one answer.
+    pub is_berth: bool,
     /// Longest wait for a connection.
     pub connect_timeout: Duration,
     /// Longest silence while an answer or a body is awaited. Uploads are given more: see [`UPLOAD_SILENCE`].
@@ -62,6 +64,7 @@ impl Endpoint {
             public_roots: true,
             address: None,
             reach: Reach::default(),
+            is_berth: false,
             connect_timeout: Duration::from_secs(5),
             idle_timeout: Duration::from_secs(30),
             retries: 3,

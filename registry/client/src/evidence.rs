@@ -14,7 +14,12 @@ use berth_registry_core::{
 use berth_trust::{Artifact, Bounds, Described, Evidence, Index, kind};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 
-use crate::{client::Client, error::ClientError, manifest::RawManifest};
+use crate::{
+    client::Client,
+    error::ClientError,
+    manifest::RawManifest,
+    pack::{self, Pack},
+};
 
 /// Requests under way at once for one image.
 const PARALLEL: usize = 4;
@@ -38,7 +43,41 @@ pub async fn fetch_evidence(
     digest: &Digest,
     bounds: &Bounds,
 ) -> Result<Evidence, ClientError> {
-    let fetch = Fetch { client, repository, bounds, total: AtomicUsize::new(0) };
+    let pack = Pack::fetch(client, repository, &Reference::Digest(digest.clone())).await?;
+    complete(client, repository, digest, &pack, bounds).await
+}
+
+/// The evidence for the digest that `image` names now, with as few requests as the registry allows. `None`: the
+/// registry answered, and has no such image.
+pub(crate) async fn fetch_for(
+    client: &Client,
+    image: &ImageReference,
+    bounds: &Bounds,
+) -> Result<Option<Evidence>, ClientError> {
+    let pack = match pack::reference(image) {
+        Some(reference) => Pack::fetch(client, &image.repository, &reference).await?,
+        None => Pack::default(),
+    };
+    let digest = match pack.digest() {
+        Some(digest) => digest.clone(),
+        None => match resolve(client, image).await {
+            Ok(digest) => digest,
+            Err(ClientError::NotFound { .. }) => return Ok(None),
+            Err(error) => return Err(error),
+        },
+    };
+    complete(client, &image.repository, &digest, &pack, bounds).await.map(Some)
+}
+
+/// Takes from the pack what is in it, and asks for the rest.
+async fn complete(
+    client: &Client,
+    repository: &RepositoryName,
+    digest: &Digest,
+    pack: &Pack,
+    bounds: &Bounds,
+) -> Result<Evidence, ClientError> {
+    let fetch = Fetch { client, repository, pack, bounds, total: AtomicUsize::new(0) };
     let (signatures, attestations, referrers) = futures::try_join!(
         fetch.classic(digest, "sig"),
         fetch.classic(digest, "att"),
@@ -82,6 +121,7 @@ fn is_notary(artifact: &Artifact) -> bool {
 struct Fetch<'a> {
     client: &'a Client,
     repository: &'a RepositoryName,
+    pack: &'a Pack,
     bounds: &'a Bounds,
     /// Bytes read so far.
     total: AtomicUsize,
@@ -104,7 +144,12 @@ impl Fetch<'_> {
     async fn classic(&self, digest: &Digest, suffix: &str) -> Result<Option<Artifact>, ClientError> {
         let tag = format!("{}.{suffix}", digest.referrers_tag());
         let tag: Tag = tag.parse().map_err(|e| self.client.protocol(&tag, format!("{e}")))?;
-        match self.client.manifest(self.repository, &Reference::Tag(tag)).await {
+        let reference = match self.pack.tag(&tag) {
+            None => Reference::Tag(tag),
+            Some(None) => return Ok(None),
+            Some(Some(digest)) => Reference::Digest(digest.clone()),
+        };
+        match self.manifest(&reference).await {
             Ok(manifest) => self.artifact(manifest, true).await,
             Err(ClientError::NotFound { .. }) => Ok(None),
             Err(other) => Err(other),
@@ -112,7 +157,10 @@ impl Fetch<'_> {
     }
 
     async fn referrers(&self, digest: &Digest) -> Result<Vec<Artifact>, ClientError> {
-        let listed = self.client.referrers(self.repository, digest, None, self.bounds.referrers).await?;
+        let listed = match self.pack.referrers() {
+            Some(listed) if listed.len() <= self.bounds.referrers => listed.to_vec(),
+            _ => self.client.referrers(self.repository, digest, None, self.bounds.referrers).await?,
+        };
         // The list may leave the type out or name the config's; only a type that says "something else" is believed.
         let candidates = listed.into_iter().filter(|referrer| {
             let artifact_type = referrer.artifact_type.as_deref().unwrap_or_default();
@@ -121,7 +169,7 @@ impl Fetch<'_> {
         let candidates: BTreeSet<_> = candidates.map(|referrer| referrer.digest).collect();
         stream::iter(candidates)
             .map(|referrer| async move {
-                match self.client.manifest(self.repository, &Reference::Digest(referrer)).await {
+                match self.manifest(&Reference::Digest(referrer)).await {
                     Ok(manifest) => self.artifact(manifest, false).await,
                     // Listed a moment ago, or left behind in the fallback index: it is not there to be believed.
                     Err(ClientError::NotFound { .. }) => Ok(None),
@@ -132,6 +180,17 @@ impl Fetch<'_> {
             .try_filter_map(|artifact| async move { Ok(artifact) })
             .try_collect()
             .await
+    }
+
+    async fn manifest(&self, reference: &Reference) -> Result<RawManifest, ClientError> {
+        let packed = match reference {
+            Reference::Digest(digest) => self.pack.manifest(digest),
+            Reference::Tag(_) => None,
+        };
+        match packed {
+            Some(manifest) => Ok(manifest),
+            None => self.client.manifest(self.repository, reference).await,
+        }
     }
 
     /// A manifest with the layers that may be statements. One that is no manifest at all is only kept where statements
@@ -169,6 +228,9 @@ impl Fetch<'_> {
         }
         // Counted before it is read: the descriptor's size is also the most that will be read.
         self.count(usize::try_from(size).unwrap_or(usize::MAX))?;
+        if let Some(bytes) = self.pack.blob(&digest) {
+            return Ok(Some((digest, bytes.to_vec())));
+        }
         match self.client.blob(self.repository, &digest, size).await {
             Ok(bytes) => Ok(Some((digest, bytes.to_vec()))),
             // A statement without its layer is malformed, which the verdict says; it does not hide the others.

@@ -8,6 +8,7 @@
 
 pub mod blob;
 pub mod evidence;
+pub mod examine;
 pub mod list;
 pub mod manifest;
 
@@ -18,6 +19,7 @@ mod credentials;
 mod endpoint;
 mod error;
 mod hash;
+mod pack;
 
 pub use blob::{BlobStream, Copied};
 pub use client::Client;

@@ -10,6 +10,7 @@ pub mod key;
 pub mod lifecycle;
 pub mod manifest;
 pub mod name;
+pub mod pack;
 pub mod pattern;
 pub mod protocol;
 pub mod record;

@@ -29,6 +29,7 @@ mod blobs;
 mod collect;
 mod drive;
 mod error;
+mod evidence;
 mod explain;
 mod gather;
 mod hasher;

@@ -71,6 +71,12 @@ pub(super) async fn explain(call: Call, rules: &[LifecycleRule]) -> Result<Respo
     if call.method != Method::GET {
         return Err(ApiError::method_not_allowed("GET"));
     }
+    let (repository, reference) = image(&call)?;
+    Ok(Json(call.engine.explain(&repository, &reference, rules).await?).into_response())
+}
+
+/// `repository` and `reference` of the query.
+pub(super) fn image(call: &Call) -> Result<(RepositoryName, Reference), ApiError> {
     let wanted = |name: &str| {
         call.query.get(name).ok_or_else(|| {
             ApiError::bad_request("UNSUPPORTED", format!("the query lacks {name}"))
@@ -83,7 +89,7 @@ pub(super) async fn explain(call: Call, rules: &[LifecycleRule]) -> Result<Respo
     let reference: Reference = wanted("reference")?
         .parse()
         .map_err(|error: InvalidReference| ApiError::bad_request("UNSUPPORTED", error.to_string()))?;
-    Ok(Json(call.engine.explain(&repository, &reference, rules).await?).into_response())
+    Ok((repository, reference))
 }
 
 /// No body is the request with nothing set.

@@ -7,6 +7,7 @@ mod blobs;
 mod catalog;
 mod error;
 mod etag;
+mod evidence;
 mod failure;
 mod health;
 mod management;
@@ -196,6 +197,7 @@ async fn answer(exchange: &Exchange, request: Request<Body>) -> Result<Response,
         Route::Scrub => Box::pin(management::job(call, &app.jobs.scrub)).await,
         Route::Usage => Box::pin(usage::answer(call, &app.metrics)).await,
         Route::Undelete => Box::pin(management::undelete(call)).await,
+        Route::Evidence => Box::pin(evidence::answer(call)).await,
         Route::Explain => Box::pin(management::explain(call, &app.jobs.prune.work().rules())).await,
         Route::Base | Route::Live | Route::Ready | Route::Metrics => {
             Err(ApiError::method_not_allowed("GET, HEAD"))
@@ -277,6 +279,7 @@ mod tests {
     #[case("POST", "/berth/v1/scrub", [401, 403, 403, 200, 200])]
     #[case("GET", "/berth/v1/usage", [401, 403, 403, 200, 200])]
     #[case("GET", "/berth/v1/explain", [401, 403, 403, 200, 200])]
+    #[case("GET", "/berth/v1/evidence", [401, 200, 200, 403, 200])]
     #[case("POST", "/berth/v1/undelete", [401, 403, 200, 403, 200])]
     fn rights(#[case] method: Method, #[case] path: &str, #[case] expected: [u16; 5]) {
         let caller = |grant| match grant {

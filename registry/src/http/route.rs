@@ -42,6 +42,8 @@ pub(super) enum Route {
     Undelete,
     /// `/berth/v1/explain`
     Explain,
+    /// `/berth/v1/evidence`
+    Evidence,
 }
 
 /// A path that is no endpoint; the text says why.
@@ -77,6 +79,7 @@ impl Route {
             "/berth/v1/usage" => return Ok(Self::Usage),
             "/berth/v1/undelete" => return Ok(Self::Undelete),
             "/berth/v1/explain" => return Ok(Self::Explain),
+            "/berth/v1/evidence" => return Ok(Self::Evidence),
             "/v2" | "/v2/" => return Ok(Self::Base),
             "/v2/_catalog" => return Ok(Self::Catalog),
             _ => {}
@@ -130,6 +133,7 @@ impl Route {
             Self::Usage => "usage",
             Self::Undelete => "undelete",
             Self::Explain => "explain",
+            Self::Evidence => "evidence",
         }
     }
 
@@ -222,6 +226,7 @@ mod tests {
     #[case("/berth/v1/usage", "usage")]
     #[case("/berth/v1/undelete", "undelete")]
     #[case("/berth/v1/explain", "explain")]
+    #[case("/berth/v1/evidence", "evidence")]
     #[case("/v2/a/tags/list", "tags a")]
     #[case("/v2/a/b/c/tags/list", "tags a/b/c")]
     #[case("/v2/a%2Fb/tags/list", "tags a/b")]

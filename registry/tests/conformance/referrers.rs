@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -27,6 +28,8 @@ cases! { referrers, Discovery:
     Berth "R-OCI-5" the_same_artifact_again,
     Berth "R-OCI-5" two_hundred_of_them,
     Berth "R-OCI-5" a_list_that_is_not_json_inside_json,
+    Berth "R-SIG-1" the_evidence_for_an_image_in_one_answer,
+    Berth "R-SIG-1" evidence_about_nothing,
 }
 
 /// The descriptors of one answer, which must be an image index.
@@ -298,4 +301,57 @@ async fn a_list_that_is_not_json_inside_json(t: &Target) -> Outcome {
     ensure!(found[0]["annotations"]["org.example"] == nasty, "the annotation came back as {}", found[0]);
     ensure!(artifact.digest() == sha256(&artifact.bytes()), "the test's own manifest changed");
     Ok(())
+}
+
+/// `GET /berth/v1/evidence`: signatures under their tag and as referrers, with their layers, and what is not there.
+async fn the_evidence_for_an_image_in_one_answer(t: &Target) -> Outcome {
+    let (repo, image) = (t.fresh(), Manifest::image());
+    repo.push(&image, "v1").await?;
+    let layer = Blob::random(300).with_type("application/vnd.dev.cosign.simplesigning.v1+json");
+    let signature = Manifest::image_of(Blob::config(), vec![layer.clone()]);
+    let tag = image.digest().replace(':', "-");
+    repo.push(&signature, &format!("{tag}.sig")).await?;
+    let attached = Manifest::artifact("application/vnd.dev.sigstore.bundle.v0.3+json").about(&image);
+    repo.push_untagged(&attached).await?;
+    // A large layer is named, and not sent along.
+    let large = Blob::random(600 * 1024);
+    let inventory = Manifest::image_of(Blob::config(), vec![large.clone()]).about(&image);
+    repo.push_untagged(&inventory).await?;
+    for reference in ["v1", &image.digest()] {
+        let pack = evidence(&repo, reference).await?.status(&[200])?.json()?;
+        ensure!(pack["digest"] == image.digest(), "another image: {pack}");
+        ensure!(pack["tags"][format!("{tag}.sig")] == signature.digest(), "no signature: {}", pack["tags"]);
+        ensure!(
+            pack["tags"].get(format!("{tag}.att")) == Some(&Value::Null),
+            "not said to be absent: {}",
+            pack["tags"]
+        );
+        let referrers = pack["referrers"].as_array().cloned().unwrap_or_default();
+        exactly(&referrers, &[&attached, &inventory])?;
+        for manifest in [&image, &signature, &attached, &inventory] {
+            let packed = &pack["manifests"][manifest.digest()];
+            ensure!(packed["bytes"] == BASE64_STANDARD.encode(manifest.bytes()), "not its bytes: {packed}");
+            ensure!(packed["mediaType"] == manifest.media_type, "not its type: {packed}");
+        }
+        ensure!(pack["blobs"][&layer.digest] == BASE64_STANDARD.encode(&layer.bytes), "the layer is missing");
+        ensure!(pack["blobs"].get(&large.digest).is_none(), "the large layer is there");
+    }
+    Ok(())
+}
+
+async fn evidence_about_nothing(t: &Target) -> Outcome {
+    let (repo, image) = (t.fresh(), Manifest::image());
+    evidence(&repo, "v1").await?.refused(&[404], &["MANIFEST_UNKNOWN", "NAME_UNKNOWN"])?;
+    repo.push(&image, "v1").await?;
+    let pack = evidence(&repo, "v1").await?.status(&[200])?.json()?;
+    ensure!(pack["referrers"] == json!([]) && pack["blobs"] == json!({}), "something is attached: {pack}");
+    evidence(&repo, "v2").await?.refused(&[404], &["MANIFEST_UNKNOWN", "NAME_UNKNOWN"])?;
+    t.call(Method::GET, "/berth/v1/evidence").send().await?.refused(&[400], &["UNSUPPORTED"])?;
+    t.call(Method::POST, "/berth/v1/evidence").send().await?.status(&[405])?;
+    Ok(())
+}
+
+async fn evidence(repo: &Repository, reference: &str) -> Result<Reply, Failure> {
+    let path = format!("/berth/v1/evidence?repository={}&reference={reference}", repo.name);
+    repo.target.call(Method::GET, &path).send().await
 }
