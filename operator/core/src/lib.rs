@@ -7,6 +7,7 @@ pub mod decision;
 pub mod image_policy;
 pub mod images;
 pub mod labels;
+pub mod memory;
 pub mod objects;
 pub mod pod;
 pub mod rbac;

@@ -91,13 +91,28 @@ impl Keys {
                 let material = Material::of(data.iter().map(|(key, value)| (key, value.0.as_slice())));
                 let mut kept = self.kept();
                 if kept.forgotten == before {
-                    kept.asked.insert(key, Some((Instant::now(), material.clone())));
+                    let old = kept.asked.insert(key, Some((Instant::now(), material.clone())));
+                    // The watch missed it.
+                    if old.flatten().is_some_and(|(_, old)| old != material) {
+                        kept.forgotten += 1;
+                    }
                 }
                 material
             }
-            Ok(None) => Material::NotFound,
+            Ok(None) => {
+                let mut kept = self.kept();
+                if kept.asked.insert(key, None).flatten().is_some() {
+                    kept.forgotten += 1;
+                }
+                Material::NotFound
+            }
             Err(error) => Material::Unreadable(error.to_string()),
         }
+    }
+
+    /// Counts the changes of Secrets that were seen: as long as it stays, [`Keys::of`] gives the same keys.
+    pub fn revision(&self) -> u64 {
+        self.kept().forgotten
     }
 
     /// Fires when a Secret that may hold a key was made, changed or deleted.

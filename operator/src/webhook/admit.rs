@@ -11,40 +11,44 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse, Response},
 };
-use berth_crds::ImagePolicy;
-use berth_operator_core::admission::{self, Answer, Finding, Request, Subject, subjects};
-use berth_trust::Policy;
+use berth_operator_core::{
+    admission::{self, Answer, Finding, Request, Subject, subjects},
+    memory::{Belief, Known},
+};
+use berth_registry_core::ImageReference;
+use berth_trust::{Anchors, Judgement, Policy, Verdict};
 use futures::{StreamExt, stream};
-use jiff::Timestamp;
-use kube::runtime::reflector::{ObjectRef, Store};
+use jiff::{SignedDuration, Timestamp};
 use tokio::time::{Instant, timeout_at};
 
-use crate::{
-    image_policy::{Keys, validate::rules},
-    stores::Guarded,
-    webhook::{
-        evidence::{Directory, examine},
-        metrics::Reviews,
-    },
+use crate::webhook::{
+    directory::Directory,
+    looks::{Look, Looks, Why},
+    metrics::Reviews,
+    policies::Policies,
 };
 
 /// The longest review that is read: an object of the largest size that the API server stores, before and after.
 pub const MAX_REVIEW: usize = 3 * 1024 * 1024;
 
-/// As `berth_client::ClientError` names a registry's refusal of our credentials.
-const UNAUTHORIZED: &str = "Unauthorized";
-
 /// Images of one review that are checked at the same time.
 const CONCURRENCY: usize = 16;
+
+/// A refusal is not older than this: who has just signed an image is not told that it is not signed. Longer than no
+/// time at all, so that a controller that tries again and again costs a registry one look a second.
+const REFUSAL: SignedDuration = SignedDuration::from_secs(1);
+
+/// What a policy says of facts that were established without its keys.
+const OUTDATED: &str = "FactsOutdated";
 
 /// Judges reviews.
 pub struct Admission {
     /// All policies of the cluster.
-    pub policies: Store<Guarded<ImagePolicy>>,
-    /// Their keys.
-    pub keys: Arc<Keys>,
+    pub policies: Arc<Policies>,
     /// The registries that evidence may come from.
     pub directory: Arc<dyn Directory>,
+    /// What they showed.
+    pub looks: Arc<Looks>,
     /// From the arrival of a review to its answer. Shorter than the API server waits.
     pub deadline: Duration,
     /// Counted and timed here.
@@ -72,16 +76,23 @@ pub(super) async fn admit(
         );
         return (StatusCode::SERVICE_UNAVAILABLE, message).into_response();
     };
-    tracing::info!(
-        uid = request.uid,
-        policy = %format_args!("{namespace}/{name}"),
-        operation = request.operation,
-        resource = request.resource(),
-        object = %format_args!("{}/{}", request.namespace, request.name),
-        allowed = answer.allowed,
-        complaints = answer.complaints(),
-        "review"
-    );
+    let policy = format_args!("{namespace}/{name}");
+    let object = format_args!("{}/{}", request.namespace, request.name);
+    let complaints = answer.complaints();
+    if complaints.is_empty() {
+        tracing::debug!(uid = request.uid, %policy, operation = request.operation, resource = request.resource(), %object, "admitted");
+    } else {
+        tracing::info!(
+            uid = request.uid,
+            %policy,
+            operation = request.operation,
+            resource = request.resource(),
+            %object,
+            allowed = answer.allowed,
+            complaints,
+            "review"
+        );
+    }
     Json(answer.review(&request.uid)).into_response()
 }
 
@@ -99,8 +110,8 @@ impl Admission {
         if uses.as_ref().is_ok_and(Vec::is_empty) {
             return Some(Answer::allow());
         }
-        let stored = self.policies.get(&ObjectRef::new(name).within(namespace))?;
-        let rules = rules(&stored, &self.keys).await;
+        let compiled = self.policies.get(namespace, name).await?;
+        let rules = &compiled.rules;
         let subjects = match uses.and_then(|uses| subjects(&rules.images, uses)) {
             Ok(subjects) => subjects,
             Err(error) => return Some(Answer::complain(&policy, rules.mode, error)),
@@ -109,53 +120,108 @@ impl Admission {
             return Some(Answer::allow());
         }
         let findings = match &rules.policy {
-            Ok(requirements) => self.check(namespace, requirements, subjects, until).await,
+            Ok(policy) => {
+                let asking = Asking { namespace, number: compiled.number, policy, until };
+                self.check(&asking, subjects).await
+            }
             Err(error) => return Some(Answer::cannot_judge(&policy, rules.mode, &subjects, error)),
         };
         Some(Answer::judge(&policy, rules.mode, rules.uncheckable, &findings))
     }
 
     /// Checks each image once, several at a time; the order of the answers is that of the subjects.
-    async fn check(
-        &self,
-        namespace: &str,
-        policy: &Policy,
-        subjects: Vec<Subject>,
-        until: Instant,
-    ) -> Vec<(Subject, Finding)> {
+    async fn check(&self, asking: &Asking<'_>, subjects: Vec<Subject>) -> Vec<(Subject, Finding)> {
         let check = |subject: Subject| async move {
-            let finding = self.check_one(namespace, policy, &subject, until).await;
+            let finding = match &subject.image {
+                Ok(image) => self.check_one(asking, image).await,
+                Err(error) => Finding::uncheckable("ImageInvalid", error, false),
+            };
             (subject, finding)
         };
         stream::iter(subjects).map(check).buffered(CONCURRENCY).collect().await
     }
 
-    async fn check_one(
-        &self,
-        namespace: &str,
-        policy: &Policy,
-        subject: &Subject,
-        until: Instant,
-    ) -> Finding {
-        let image = match &subject.image {
-            Ok(image) => image,
-            Err(error) => return Finding::uncheckable("ImageInvalid", error, false),
-        };
-        if let Some(judgement) = policy.settled(image, None, Timestamp::now()) {
+    async fn check_one(&self, asking: &Asking<'_>, image: &ImageReference) -> Finding {
+        let now = Timestamp::now();
+        if let Some(judgement) = asking.policy.settled(image, None, now) {
             return Finding { verdict: judgement.verdict, digest: image.digest.clone() };
         }
-        let client = match self.directory.client(namespace, &image.host) {
-            Ok(client) => client,
-            Err(error) => return Finding::uncheckable(error.reason(), &error, error.is_transient()),
-        };
-        let Ok(finding) = timeout_at(until, examine(&client, image, policy)).await else {
-            let seconds = self.deadline.as_secs();
-            let cause = format!("{} did not deliver the evidence within {seconds} seconds", image.host);
-            return Finding::uncheckable("DeadlineExceeded", cause, true);
-        };
-        if finding.verdict.reason() == UNAUTHORIZED {
-            self.directory.refused(&image.host);
+        if let Err(error) = self.directory.permits(asking.namespace, &image.host) {
+            return Finding::uncheckable(error.reason(), &error, error.is_transient());
         }
-        finding
+        let remembered = match self.looks.remembered(image, now) {
+            Belief::None => None,
+            Belief::Sure(known) => Some(known),
+            Belief::Due(known) => {
+                self.looks.look_ahead(image, &self.anchors_for(asking, image), Why::Age);
+                Some(known)
+            }
+        };
+        let remembered = remembered.map(|known| self.judge(asking, image, &known, now));
+        match remembered.filter(|(finding, _)| finding.verdict.reason() != OUTDATED) {
+            Some((finding, seen)) if finding.verdict.is_admitted() || now.duration_since(seen) < REFUSAL => {
+                finding
+            }
+            // That nothing new can be seen is no reason to take it back.
+            Some((finding, _)) => self.look(asking, image).await.unwrap_or(finding),
+            None => self.look(asking, image).await.unwrap_or_else(|unseen| unseen),
+        }
     }
+
+    /// Asks the registry and judges what it shows; the error is a finding, too: that it could not be asked.
+    async fn look(&self, asking: &Asking<'_>, image: &ImageReference) -> Result<Finding, Finding> {
+        let anchors = self.anchors_for(asking, image);
+        let look: Look = match timeout_at(asking.until, self.looks.look(image, &anchors, Why::Review)).await {
+            Ok(look) => look,
+            Err(_) => {
+                let seconds = self.deadline.as_secs();
+                let cause = format!("{} did not deliver the evidence within {seconds} seconds", image.host);
+                return Err(Finding::uncheckable("DeadlineExceeded", cause, true));
+            }
+        };
+        match look {
+            Ok(Some(known)) => Ok(self.judge(asking, image, &known, Timestamp::now()).0),
+            Ok(None) => Ok(Finding { verdict: Verdict::image_not_found(), digest: None }),
+            Err(unseen) => Err(Finding::uncheckable(&unseen.reason, &unseen, unseen.transient)),
+        }
+    }
+
+    /// What the policy says about facts, and when they were seen.
+    fn judge(
+        &self,
+        asking: &Asking<'_>,
+        image: &ImageReference,
+        known: &Known,
+        now: Timestamp,
+    ) -> (Finding, Timestamp) {
+        let judge = || match known.facts() {
+            Some(facts) => asking.policy.verdict(image, &facts, now),
+            None => Judgement {
+                verdict: Verdict::could_not_check(OUTDATED, "unreadable facts", true),
+                until: None,
+            },
+        };
+        let judged = self.looks.memory.verdict(asking.number, known, image, now, judge);
+        let digest = Some(known.subject.clone());
+        (Finding { verdict: judged.verdict.clone(), digest }, known.seen)
+    }
+
+    /// What to look at an image with: the anchors of every policy that may ask about it, the asking one's among them.
+    fn anchors_for(&self, asking: &Asking<'_>, image: &ImageReference) -> Anchors {
+        let may_ask = |namespace: &str| self.directory.permits(namespace, &image.host).is_ok();
+        let mut anchors = self.policies.anchors_for(image, may_ask);
+        // It may have been replaced by a newer revision meanwhile.
+        anchors.extend(asking.policy.anchors().iter().cloned());
+        anchors
+    }
+}
+
+/// On whose behalf images are checked.
+struct Asking<'a> {
+    /// Of the policy.
+    namespace: &'a str,
+    /// Of the policy's revision.
+    number: u64,
+    policy: &'a Policy,
+    until: Instant,
 }

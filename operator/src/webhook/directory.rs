@@ -1,5 +1,5 @@
-//! From an image to a finding: where its registry is, what that registry has to show, and what a policy says to it.
-//! Nothing is remembered between reviews but connections and tokens: each verdict rests on evidence fetched for it.
+//! From a host to its registry: whether a policy may have it asked, and a client that does so in the right name.
+//! `looks` fetches evidence through these clients; what they remember is connections and tokens.
 
 use std::{
     collections::HashMap,
@@ -7,14 +7,8 @@ use std::{
     time::Duration,
 };
 
-use berth_client::{
-    Client, ClientError, Credentials, Endpoint, Reach,
-    evidence::{fetch_evidence, resolve},
-};
-use berth_operator_core::admission::Finding;
-use berth_registry_core::{Digest, ImageReference};
-use berth_trust::{Bounds, Facts, Policy, Verdict};
-use jiff::Timestamp;
+use berth_client::{Client, ClientError, Credentials, Endpoint, Reach};
+use kube::runtime::reflector::ObjectRef;
 use tokio::sync::watch;
 
 use crate::{certs::Bundle, stores::Stores, webhook::tokens::Tokens};
@@ -69,8 +63,11 @@ impl NoRegistry {
 
 /// Finds the registry behind a host.
 pub trait Directory: Send + Sync {
-    /// A client of the registry at `host`, as far as a policy of `namespace` may use it.
-    fn client(&self, namespace: &str, host: &str) -> Result<Client, NoRegistry>;
+    /// Whether a policy of `namespace` may have the registry at `host` asked. Every review begins with this question.
+    fn permits(&self, namespace: &str, host: &str) -> Result<(), NoRegistry>;
+
+    /// A client of the registry at `host`.
+    fn client(&self, host: &str) -> Result<Client, NoRegistry>;
 
     /// The registry did not accept our credentials: they are not to be used again.
     fn refused(&self, host: &str) {
@@ -107,14 +104,19 @@ fn registry_of(host: &str) -> Option<(&str, &str)> {
 }
 
 impl Directory for Registries {
-    fn client(&self, namespace: &str, host: &str) -> Result<Client, NoRegistry> {
+    fn permits(&self, namespace: &str, host: &str) -> Result<(), NoRegistry> {
         let not_ours = || NoRegistry::NotOurs(host.to_owned());
         let (name, owner) = registry_of(host).ok_or_else(not_ours)?;
         if namespace != owner && namespace != self.operator_namespace {
             let (host, owner, policy) = (host.to_owned(), owner.to_owned(), namespace.to_owned());
             return Err(NoRegistry::OtherNamespace { host, owner, policy });
         }
-        self.stores.registry(owner, name).ok_or_else(not_ours)?;
+        let registry =
+            self.stores.registries.get(&ObjectRef::new(name).within(owner)).ok_or_else(not_ours)?;
+        if registry.0.is_ok() { Ok(()) } else { Err(not_ours()) }
+    }
+
+    fn client(&self, host: &str) -> Result<Client, NoRegistry> {
         let bundle = self.bundle.borrow().clone().ok_or(NoRegistry::NoAuthority)?;
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, client)) = clients.get(host).filter(|(trusted, _)| *trusted == bundle) {
@@ -126,6 +128,7 @@ impl Directory for Registries {
             ca_pem: bundle.as_pem().as_bytes().to_vec(),
             public_roots: false,
             reach: Reach::HostOnly,
+            is_berth: true,
             connect_timeout: Duration::from_secs(3),
             retries: 1,
             ..Endpoint::new(url)
@@ -137,27 +140,6 @@ impl Directory for Registries {
     fn refused(&self, host: &str) {
         self.tokens.forget(&format!("https://{host}"));
     }
-}
-
-/// Looks at one image: its tag is resolved once, and all that follows is about that digest.
-pub async fn examine(client: &Client, image: &ImageReference, policy: &Policy) -> Finding {
-    match resolve(client, image).await {
-        Ok(digest) => Finding { verdict: judge(client, image, &digest, policy).await, digest: Some(digest) },
-        Err(ClientError::NotFound { .. }) => Finding { verdict: Verdict::image_not_found(), digest: None },
-        Err(error) => Finding::uncheckable(error.reason(), &error, error.is_transient()),
-    }
-}
-
-async fn judge(client: &Client, image: &ImageReference, digest: &Digest, policy: &Policy) -> Verdict {
-    let bounds = Bounds::default();
-    let evidence = match fetch_evidence(client, &image.repository, digest, &bounds).await {
-        Ok(evidence) => evidence,
-        Err(error) => {
-            return Verdict::could_not_check(error.reason(), &error, error.is_transient());
-        }
-    };
-    Facts::establish(&evidence, policy.anchors(), &bounds)
-        .map_or_else(Verdict::from, |facts| policy.verdict(image, &facts, Timestamp::now()).verdict)
 }
 
 #[cfg(test)]

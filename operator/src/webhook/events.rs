@@ -1,6 +1,13 @@
-//! `POST /events`: a registry tells that its content changed. Marks the replication policies that read from it; the
-//! replication controller, on whichever replica leads, sees the mark. Lost events cost time, not images: a pass runs
-//! at every interval all the same.
+//! `POST /events`: a registry tells that its content changed. What is remembered of the repositories is forgotten at once,
+//! and what will soon be asked about is looked at. Replication policies that read from the registry are marked; the
+//! replication controller, on whichever replica leads, sees the mark. Lost events cost time, not images: passes run at
+//! every interval all the same, and what is old is looked at again.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 
 use axum::{
     body::Bytes,
@@ -8,7 +15,11 @@ use axum::{
     http::{HeaderMap, StatusCode, header::AUTHORIZATION},
 };
 use berth_crds::ReplicationPolicy;
-use berth_registry_core::event::{CONTENT_CHANGED, ContentChanged, EVENTS_AUDIENCE};
+use berth_operator_core::registry::host;
+use berth_registry_core::{
+    Digest,
+    event::{CONTENT_CHANGED, Changes, ContentChanged, EVENTS_AUDIENCE, MAX_IMAGES, MAX_REPOSITORIES},
+};
 use jiff::Timestamp;
 use k8s_openapi::{
     api::authentication::v1::{TokenReview, TokenReviewSpec},
@@ -21,7 +32,7 @@ use kube::{
 };
 use serde_json::json;
 
-use crate::field_managers;
+use crate::{field_managers, webhook::warm::Warmer};
 
 /// The longest event that is read.
 pub const MAX_EVENT: usize = 64 * 1024;
@@ -73,13 +84,27 @@ impl EventError {
     }
 }
 
+/// A token that was good is not reviewed again for so long.
+const GOOD_FOR: Duration = Duration::from_mins(1);
+
+/// Tokens that are known to be good, at most.
+const MAX_CALLERS: usize = 1024;
+
+/// Takes events.
+pub(super) struct Events {
+    client: Client,
+    warmer: Arc<Warmer>,
+    /// Who a token belongs to, and when that was asked, by the token's hash.
+    callers: Mutex<HashMap<Digest, (String, Instant)>>,
+}
+
 /// Takes an event: 202 when the policies are marked, whether there are any or not.
 pub(super) async fn take(
-    State(client): State<Client>,
+    State(events): State<Arc<Events>>,
     headers: HeaderMap,
     body: Bytes,
 ) -> (StatusCode, String) {
-    match mark(&client, &headers, &body).await {
+    match events.heed(&headers, &body).await {
         Ok(()) => (StatusCode::ACCEPTED, String::new()),
         Err(error) => {
             tracing::warn!(reason = error.reason(), %error, "an event was not taken");
@@ -88,28 +113,60 @@ pub(super) async fn take(
     }
 }
 
-async fn mark(client: &Client, headers: &HeaderMap, body: &[u8]) -> Result<(), EventError> {
-    let caller = authenticate(client, headers).await?;
-    let (namespace, registry) = source(body)?;
-    if caller != format!("system:serviceaccount:{namespace}:{registry}") {
-        return Err(EventError::NotItsOwn { caller, registry: format!("{namespace}/{registry}") });
+impl Events {
+    /// Marks through `client`, forgets and looks through `warmer`.
+    pub(super) fn new(client: Client, warmer: Arc<Warmer>) -> Self {
+        Self { client, warmer, callers: Mutex::default() }
     }
+
+    async fn heed(&self, headers: &HeaderMap, body: &[u8]) -> Result<(), EventError> {
+        let caller = self.authenticate(headers).await?;
+        let (namespace, registry, changes) = read(body)?;
+        if caller != format!("system:serviceaccount:{namespace}:{registry}") {
+            return Err(EventError::NotItsOwn { caller, registry: format!("{namespace}/{registry}") });
+        }
+        // First of all: from here on no review rests on what was seen before.
+        self.warmer.heed(&host(&namespace, &registry), &changes);
+        mark(&self.client, &namespace, &registry).await
+    }
+
+    async fn authenticate(&self, headers: &HeaderMap) -> Result<String, EventError> {
+        let token = headers
+            .get(AUTHORIZATION)
+            .and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "))
+            .filter(|token| !token.is_empty())
+            .ok_or(EventError::NoToken)?;
+        let hash = Digest::sha256(token.as_bytes());
+        let callers = || self.callers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((caller, asked)) = callers().get(&hash)
+            && asked.elapsed() < GOOD_FOR
+        {
+            return Ok(caller.clone());
+        }
+        let caller = review(&self.client, token).await?;
+        let mut callers = callers();
+        if callers.len() >= MAX_CALLERS {
+            callers.retain(|_, (_, asked)| asked.elapsed() < GOOD_FOR);
+        }
+        if callers.len() < MAX_CALLERS {
+            callers.insert(hash, (caller.clone(), Instant::now()));
+        }
+        Ok(caller)
+    }
+}
+
+async fn mark(client: &Client, namespace: &str, registry: &str) -> Result<(), EventError> {
     let now = Timestamp::now();
-    let api = Api::<DeserializeGuard<ReplicationPolicy>>::namespaced(client.clone(), &namespace);
+    let api = Api::<DeserializeGuard<ReplicationPolicy>>::namespaced(client.clone(), namespace);
     for policy in api.list(&ListParams::default()).await?.items.into_iter().filter_map(|item| item.0.ok()) {
-        if policy.spec.source.registry.as_ref() == Some(&registry) && !marked_this_second(&policy, now) {
-            mark_policy(client, &namespace, &policy.name_any(), now).await?;
+        if policy.spec.source.registry.as_deref() == Some(registry) && !marked_this_second(&policy, now) {
+            mark_policy(client, namespace, &policy.name_any(), now).await?;
         }
     }
     Ok(())
 }
 
-async fn authenticate(client: &Client, headers: &HeaderMap) -> Result<String, EventError> {
-    let token = headers
-        .get(AUTHORIZATION)
-        .and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "))
-        .filter(|token| !token.is_empty())
-        .ok_or(EventError::NoToken)?;
+async fn review(client: &Client, token: &str) -> Result<String, EventError> {
     let audiences = vec![EVENTS_AUDIENCE.to_owned()];
     let review = TokenReview {
         spec: TokenReviewSpec { audiences: Some(audiences), token: token.to_owned() },
@@ -126,7 +183,8 @@ fn caller(review: TokenReview) -> Option<String> {
     (status.authenticated == Some(true) && ours).then_some(status.user?.username?)
 }
 
-fn source(body: &[u8]) -> Result<(String, String), EventError> {
+/// Namespace and name of the Registry, and what changed in it.
+fn read(body: &[u8]) -> Result<(String, String, Changes), EventError> {
     let invalid = |cause: String| EventError::NotAnEvent(cause);
     let event: ContentChanged = serde_json::from_slice(body).map_err(|error| invalid(error.to_string()))?;
     if (event.specversion.as_str(), event.event_type.as_str()) != ("1.0", CONTENT_CHANGED) {
@@ -136,7 +194,12 @@ fn source(body: &[u8]) -> Result<(String, String), EventError> {
         .source
         .split_once('/')
         .ok_or_else(|| invalid(format!("its source {:?} is not NAMESPACE/NAME", event.source)))?;
-    Ok((namespace.to_owned(), registry.to_owned()))
+    if event.data.repositories.len() > MAX_REPOSITORIES || event.data.images.len() > MAX_IMAGES {
+        return Err(invalid(format!(
+            "it names more than {MAX_REPOSITORIES} repositories or {MAX_IMAGES} images"
+        )));
+    }
+    Ok((namespace.to_owned(), registry.to_owned(), event.data))
 }
 
 /// Marks are kept to the second, so a second one within it says nothing new.
@@ -176,8 +239,10 @@ mod tests {
 
     #[test]
     fn the_source_names_the_registry() {
-        assert_eq!(source(&event(&json!({}))).unwrap(), ("team-a".to_owned(), "registry".to_owned()));
-        assert!(source(&event(&json!({"subject": "unknown attributes are fine"}))).is_ok());
+        let (namespace, registry, changes) = read(&event(&json!({}))).unwrap();
+        assert_eq!((namespace.as_str(), registry.as_str()), ("team-a", "registry"));
+        assert_eq!(changes, Changes { repositories: vec!["app".to_owned()], ..Changes::default() });
+        assert!(read(&event(&json!({"subject": "unknown attributes are fine"}))).is_ok());
     }
 
     #[rstest]
@@ -186,8 +251,9 @@ mod tests {
     #[case(json!({"source": "registry"}))]
     #[case(json!({"data": null}))]
     #[case(json!({"time": "yesterday"}))]
+    #[case(json!({"data": {"repositories": vec!["app"; MAX_REPOSITORIES + 1]}}))]
     fn other_events_are_refused(#[case] change: Value) {
-        assert_eq!(source(&event(&change)).unwrap_err().reason(), "NotAnEvent");
+        assert_eq!(read(&event(&change)).unwrap_err().reason(), "NotAnEvent");
     }
 
     #[rstest]

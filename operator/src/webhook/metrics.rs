@@ -1,13 +1,16 @@
-//! What Prometheus may ask the webhook: how many reviews, with which outcome, and how long they took.
+//! What Prometheus may ask the webhook: how many reviews, with which outcome, how long they took, how often registries
+//! had to be asked, and how much is remembered.
 
 use std::time::Duration;
 
 use berth_operator_core::admission::Answer;
 use prometheus_client::{
     encoding::EncodeLabelSet,
-    metrics::{counter::Counter, family::Family, histogram::Histogram},
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::Registry,
 };
+
+use crate::webhook::looks::{Look, Why};
 
 /// Labels of a review.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -25,7 +28,7 @@ pub struct Reviews {
 impl Default for Reviews {
     fn default() -> Self {
         // Up to the deadline.
-        let buckets = [0.001, 0.005, 0.02, 0.1, 0.5, 2.0, 8.0];
+        let buckets = [0.000_1, 0.000_5, 0.001, 0.005, 0.02, 0.1, 0.5, 2.0, 8.0];
         Self { reviews: Family::default(), durations: Histogram::new(buckets) }
     }
 }
@@ -47,5 +50,51 @@ impl Reviews {
         };
         self.reviews.get_or_create(&Review { outcome }).inc();
         self.durations.observe(took.as_secs_f64());
+    }
+}
+
+/// Labels of a look at a registry.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct LookLabels {
+    /// `review` if one waited for it, `age` or `event` if none did.
+    pub why: &'static str,
+    /// `seen`, `absent`, or why nothing was seen.
+    pub outcome: String,
+}
+
+/// Looks at registries, and the memory that they fill.
+#[derive(Clone, Default)]
+pub struct Looked {
+    looks: Family<LookLabels, Counter>,
+    digests: Gauge,
+    bytes: Gauge,
+}
+
+impl Looked {
+    /// Makes them readable.
+    pub fn register(&self, registry: &mut Registry) {
+        registry.register(
+            "registry_looks",
+            "Looks at registries for evidence, by cause and outcome",
+            self.looks.clone(),
+        );
+        registry.register("remembered_digests", "Digests whose facts are remembered", self.digests.clone());
+        registry.register("remembered_bytes", "Bytes of all that is remembered", self.bytes.clone());
+    }
+
+    pub(super) fn observe(&self, why: Why, look: &Look, (digests, bytes): (usize, u64)) {
+        let why = match why {
+            Why::Review => "review",
+            Why::Age => "age",
+            Why::Event => "event",
+        };
+        let outcome = match look {
+            Ok(Some(_)) => "seen",
+            Ok(None) => "absent",
+            Err(unseen) => &unseen.reason,
+        };
+        self.looks.get_or_create(&LookLabels { why, outcome: outcome.to_owned() }).inc();
+        self.digests.set(i64::try_from(digests).unwrap_or(i64::MAX));
+        self.bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
 }

@@ -2,11 +2,14 @@
 //! `/healthz`, `/readyz`. It needs no lease: what it knows comes from watches, and it writes nothing but one time stamp.
 
 mod admit;
+pub mod directory;
 pub mod events;
-pub mod evidence;
+pub mod looks;
 pub mod metrics;
+pub mod policies;
 pub mod server;
 pub mod tokens;
+mod warm;
 
 use std::{sync::Arc, time::Duration};
 
@@ -28,6 +31,9 @@ pub use events::MAX_EVENT;
 /// From the arrival of a review to its answer; the API server waits two seconds longer.
 const DEADLINE: Duration = Duration::from_secs(8);
 
+/// Bytes of what is remembered about images; a hundred thousand digests, about.
+const MEMORY: u64 = 64 * 1024 * 1024;
+
 /// Between the moment when readiness fails and the one when no new connections are taken. Endpoints are withdrawn
 /// within it.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -38,6 +44,9 @@ pub fn router(
     client: Client,
     ready: Arc<dyn Fn() -> Result<(), &'static str> + Send + Sync>,
 ) -> Router {
+    let warmer =
+        warm::Warmer::new(admission.looks.clone(), admission.policies.clone(), admission.directory.clone());
+    let receiver = Arc::new(events::Events::new(client, Arc::new(warmer)));
     let admit = Router::new()
         .route("/admit/{namespace}/{name}", post(admit::admit))
         .layer(DefaultBodyLimit::max(MAX_REVIEW))
@@ -45,7 +54,7 @@ pub fn router(
     let events = Router::new()
         .route("/events", post(events::take))
         .layer(DefaultBodyLimit::max(MAX_EVENT))
-        .with_state(client);
+        .with_state(receiver);
     let health = Router::new()
         .route("/healthz", get(|| async { "ok" }))
         .route("/readyz", get(readyz))
@@ -71,20 +80,25 @@ pub async fn run(context: Context, stop: CancellationToken) -> Result<(), Operat
     let (has_certificate, _) = watch::channel(false);
     let settings = &context.settings;
     let tokens = tokens::Tokens::new(context.client.clone(), &settings.namespace, &settings.service_account);
-    let directory = evidence::Registries::new(
+    let directory = Arc::new(directory::Registries::new(
         context.stores.clone(),
         context.bundle.clone(),
         tokens,
         &settings.namespace,
-    );
+    ));
+    let looked = metrics::Looked::default();
+    let policies = Arc::new(policies::Policies::new(context.stores.image_policies.clone(), keys.clone()));
     let admission = Arc::new(Admission {
-        policies: context.stores.image_policies.clone(),
-        keys: keys.clone(),
-        directory: Arc::new(directory),
+        policies: policies.clone(),
+        directory: directory.clone(),
+        looks: Arc::new(looks::Looks::new(directory, DEADLINE, MEMORY, looked.clone())),
         deadline: DEADLINE,
         metrics: metrics::Reviews::default(),
     });
-    context.metrics.register(|registry| admission.metrics.register(registry));
+    context.metrics.register(|registry| {
+        admission.metrics.register(registry);
+        looked.register(registry);
+    });
     let ready = {
         let (stop, certificate) = (stop.clone(), certificate.clone());
         Arc::new(move || match (stop.is_cancelled(), certificate.is_set()) {
@@ -103,6 +117,7 @@ pub async fn run(context: Context, stop: CancellationToken) -> Result<(), Operat
     tokio::select! {
         result = server::serve(listener, certificate.clone(), router, drained) => Ok(result?),
         () = keys.follow() => Err(OperatorError::Ended("the watch of Secrets")),
+        () = policies.follow(context.stores.changed.clone()) => Err(OperatorError::Ended("the watches of policies")),
         () = serving::follow(&context.client, &settings.namespace, &certificate, has_certificate) => {
             Err(OperatorError::Ended("the watch of the webhook's certificate"))
         }

@@ -9,6 +9,17 @@ use crate::World;
 const REVIEW: &str = "POST /apis/authentication.k8s.io/v1/tokenreviews";
 const POLICIES: &str = "/apis/berth.dev/v1alpha1/namespaces/team-a/replicationpolicies";
 
+fn app() -> Value {
+    json!({"repositories": ["app"]})
+}
+
+/// From here on events are taken.
+pub(crate) fn listen(world: &World) {
+    world.cluster.answer(REVIEW, token_of("system:serviceaccount:team-a:registry"));
+    let none = json!({"apiVersion": "berth.dev/v1alpha1", "kind": "ReplicationPolicyList", "metadata": {}, "items": []});
+    world.cluster.answer(&format!("GET {POLICIES}"), none);
+}
+
 fn token_of(account: &str) -> Value {
     json!({
         "apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "spec": {"token": ""},
@@ -24,10 +35,10 @@ fn policy(name: &str, source: &str) -> Value {
     })
 }
 
-async fn send(world: &World, token: Option<&str>) -> u16 {
+pub(crate) async fn send(world: &World, token: Option<&str>, data: &Value) -> u16 {
     let event = json!({
         "specversion": "1.0", "type": CONTENT_CHANGED, "source": "team-a/registry", "id": "1",
-        "time": "2026-01-01T00:00:00Z", "data": {"repositories": ["app"]},
+        "time": "2026-01-01T00:00:00Z", "data": data,
     });
     let mut request = world.http.post(world.url("/events")).json(&event);
     if let Some(token) = token {
@@ -51,7 +62,7 @@ async fn an_event_marks_the_policies_of_its_registry() {
         json!({"apiVersion": "berth.dev/v1alpha1", "kind": "ReplicationPolicyList", "metadata": {}, "items": items}),
     );
     world.cluster.answer(&format!("PATCH {POLICIES}/mine/status"), policy("mine", "registry"));
-    assert_eq!(send(&world, Some("t")).await, 202);
+    assert_eq!(send(&world, Some("t"), &app()).await, 202);
     let patches = world.cluster.patches();
     assert_eq!(patches.len(), 1);
     assert!(patches[0].1["status"]["sourceChangedAt"].is_string(), "{patches:?}");
@@ -71,6 +82,6 @@ async fn who_may_not_send(#[case] token: Option<&str>, #[case] review: Value, #[
     if !review.is_null() {
         world.cluster.answer(REVIEW, review);
     }
-    assert_eq!(send(&world, token).await, status);
+    assert_eq!(send(&world, token, &app()).await, status);
     assert!(world.cluster.patches().is_empty());
 }

@@ -5,6 +5,7 @@
 
 mod cluster;
 mod events;
+mod memory;
 mod registry;
 mod reviews;
 mod serving;
@@ -24,7 +25,14 @@ use berth_operator::{
     certs::serving::ServingCertificate,
     image_policy::Keys,
     stores::Guarded,
-    webhook::{Admission, metrics::Reviews, router, server},
+    webhook::{
+        Admission,
+        directory::Directory,
+        looks::Looks,
+        metrics::{Looked, Reviews},
+        policies::Policies,
+        router, server,
+    },
 };
 use k8s_openapi::{ByteString, api::core::v1::Secret};
 use kube::runtime::{
@@ -40,6 +48,7 @@ use registry::{Key, Registry};
 /// The webhook, its world, and a client.
 struct World {
     registry: Registry,
+    looks: Arc<Looks>,
     cluster: Cluster,
     key: Key,
     policies: Writer<Guarded<ImagePolicy>>,
@@ -56,11 +65,14 @@ impl World {
         let (registry, cluster) = (Registry::start().await, Cluster::default());
         let (policies, writer) = reflector::store();
         let keys = Keys::new(cluster.client(), Arc::new(Scope::All));
+        let patience = Duration::from_secs(1);
+        let directory: Arc<dyn Directory> = Arc::new(registry.clone());
+        let looks = Arc::new(Looks::new(directory.clone(), patience, 1 << 20, Looked::default()));
         let admission = Arc::new(Admission {
-            policies,
-            keys: Arc::new(keys),
-            directory: Arc::new(registry.clone()),
-            deadline: Duration::from_secs(1),
+            policies: Arc::new(Policies::new(policies, Arc::new(keys))),
+            directory,
+            looks: looks.clone(),
+            deadline: patience,
             metrics: Reviews::default(),
         });
         let certificate = Arc::new(ServingCertificate::default());
@@ -78,8 +90,18 @@ impl World {
         tokio::spawn(server::serve(listener, certificate.clone(), router, stopped));
         let http = client(address, &root);
         let (key, stop) = (Key::new(), Some(stop));
-        let mut world =
-            Self { registry, cluster, key, policies: writer, certificate, ending, stop, address, http };
+        let mut world = Self {
+            registry,
+            looks,
+            cluster,
+            key,
+            policies: writer,
+            certificate,
+            ending,
+            stop,
+            address,
+            http,
+        };
         world.policy("signed", "Enforce", &json!({"pem": world.key.pem()}));
         world
     }

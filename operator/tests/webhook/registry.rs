@@ -21,7 +21,7 @@ use axum::{
 };
 use base64::{Engine, prelude::BASE64_STANDARD};
 use berth_client::{Client, Endpoint};
-use berth_operator::webhook::evidence::{Directory, NoRegistry};
+use berth_operator::webhook::directory::{Directory, NoRegistry};
 use berth_registry_core::Digest;
 use serde_json::json;
 
@@ -43,7 +43,7 @@ struct Content {
 /// Ways not to answer.
 #[derive(Clone, Copy)]
 pub(crate) enum Broken {
-    /// Never.
+    /// Never; until that is over.
     Hangs,
     /// With 500.
     Fails,
@@ -114,6 +114,11 @@ impl Registry {
         self.content.lock().unwrap().objects.insert(path, ("application/octet-stream", payload));
     }
 
+    /// Deletes what has these words in its path.
+    pub(crate) fn delete(&self, path: &str) {
+        self.content.lock().unwrap().objects.retain(|key, _| !key.contains(path));
+    }
+
     pub(crate) fn break_down(&self, broken: Option<Broken>) {
         self.content.lock().unwrap().broken = broken;
     }
@@ -140,10 +145,11 @@ async fn answer(State(registry): State<Registry>, Path(path): Path<String>) -> R
 
 /// Knows this registry only.
 impl Directory for Registry {
-    fn client(&self, _: &str, host: &str) -> Result<Client, NoRegistry> {
-        if host != HOST {
-            return Err(NoRegistry::NotOurs(host.to_owned()));
-        }
+    fn permits(&self, _: &str, host: &str) -> Result<(), NoRegistry> {
+        if host == HOST { Ok(()) } else { Err(NoRegistry::NotOurs(host.to_owned())) }
+    }
+
+    fn client(&self, host: &str) -> Result<Client, NoRegistry> {
         let endpoint =
             Endpoint { address: Some(self.address), retries: 0, ..Endpoint::new(format!("http://{host}")) };
         Ok(Client::new(endpoint)?)

@@ -48,20 +48,6 @@ async fn another_key_does_not_count() {
     assert!(message(&response).contains("no authority of this policy"), "{response}");
 }
 
-/// Each review looks for itself: a tag that moves, or a signature that goes, counts at once.
-#[tokio::test]
-async fn nothing_is_remembered_between_reviews() {
-    let world = World::new().await;
-    let image = format!("{HOST}/app:v1");
-    let first = world.registry.push("app", "v1", "one");
-    world.registry.sign("app", &first, &world.key);
-    assert_eq!(world.review("signed", &[&image], None).await["allowed"], true);
-    world.registry.push("app", "v1", "two");
-    assert_eq!(world.review("signed", &[&image], None).await["allowed"], false);
-    world.registry.push("app", "v1", "one");
-    assert_eq!(world.review("signed", &[&image], None).await["allowed"], true);
-}
-
 #[tokio::test]
 async fn an_image_is_asked_for_once_however_often_it_is_named() {
     let world = World::new().await;

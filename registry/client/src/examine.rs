@@ -4,11 +4,7 @@
 use berth_registry_core::ImageReference;
 use berth_trust::{Anchors, Bounds, BoundsExceeded, Facts};
 
-use crate::{
-    client::Client,
-    error::ClientError,
-    evidence::fetch_for,
-};
+use crate::{client::Client, error::ClientError, evidence::fetch_for};
 
 /// Why nothing is known about an image; the image itself has no part in it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -1,0 +1,247 @@
+//! What a replica of the webhook remembers: facts by digest, digests by tag, and verdicts while nothing they rest on
+//! has changed. `webhook::looks` (in the operator) asks here first, fetches what is missing, and brings it back. Bounded
+//! by bytes; no clock and no network: time comes in, and what to fetch goes out as an answer.
+
+mod changes;
+mod key;
+mod terms;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicI64, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use berth_registry_core::{Digest, ImageReference, Tag};
+use berth_trust::{Facts, Judgement, Verdict};
+use jiff::Timestamp;
+use quick_cache::{Weighter, sync::Cache};
+
+pub use changes::Moment;
+pub use key::{Key, Place};
+pub use terms::{Belief, Terms};
+
+use changes::Changes;
+
+/// For the first allocation only.
+const EXPECTED: usize = 1024;
+
+/// Beside what it holds, an entry costs a slot in a table, a list element and two counts.
+const OVERHEAD: usize = 96;
+
+/// Verdicts that are kept. They are recomputed in microseconds, so only the images of the day are.
+const VERDICTS: usize = 16_384;
+
+/// Facts as they were established at some time, written small: they are read again only to be judged anew.
+#[derive(Debug)]
+pub struct Known {
+    /// The digest that they are about.
+    pub subject: Digest,
+    /// When the registry was asked.
+    pub seen: Timestamp,
+    written: Box<[u8]>,
+    id: u64,
+    age: Age,
+}
+
+impl Known {
+    /// What is known.
+    pub fn facts(&self) -> Option<Facts> {
+        serde_json::from_slice(&self.written).ok()
+    }
+}
+
+/// A digest that a tag pointed to.
+#[derive(Debug)]
+struct Tagged {
+    digest: Digest,
+    age: Age,
+}
+
+/// How long something may be believed.
+#[derive(Debug)]
+struct Age {
+    /// What had happened when the registry was asked.
+    asked: Moment,
+    /// When it is to be fetched anew, in seconds; moved on by whoever does it.
+    due: AtomicI64,
+    /// When it ends, in seconds.
+    end: i64,
+}
+
+/// Everything that is remembered. Shared by all reviews.
+pub struct Memory {
+    changes: Changes,
+    facts: Cache<Key, Arc<Known>, Weight>,
+    tags: Cache<Key, Arc<Tagged>, Weight>,
+    /// By policy, facts, and whether the image was named by digest.
+    verdicts: Cache<(u64, u64, bool), Arc<Judgement>>,
+    next: AtomicU64,
+}
+
+#[derive(Clone)]
+struct Weight;
+
+impl Weighter<Key, Arc<Known>> for Weight {
+    fn weight(&self, _: &Key, known: &Arc<Known>) -> u64 {
+        (size_of::<(Key, Known)>() + known.subject.as_str().len() + known.written.len() + OVERHEAD) as u64
+    }
+}
+
+impl Weighter<Key, Arc<Tagged>> for Weight {
+    fn weight(&self, _: &Key, tagged: &Arc<Tagged>) -> u64 {
+        (size_of::<(Key, Tagged)>() + tagged.digest.as_str().len() + OVERHEAD) as u64
+    }
+}
+
+impl Memory {
+    /// Of about so many bytes, a sixth of them for tags.
+    pub fn new(bytes: u64) -> Self {
+        let tags = bytes / 6;
+        Self {
+            changes: Changes::default(),
+            facts: Cache::with_weighter(EXPECTED, bytes - tags, Weight),
+            tags: Cache::with_weighter(EXPECTED, tags, Weight),
+            verdicts: Cache::new(VERDICTS),
+            next: AtomicU64::new(0),
+        }
+    }
+
+    /// To be taken before a registry is asked, so that an answer from before a change is not kept after it.
+    pub fn moment(&self) -> Moment {
+        self.changes.moment()
+    }
+
+    /// Content of a repository changed: nothing that was asked for before counts any more.
+    pub fn repository_changed(&self, host: &str, repository: &str) {
+        self.changes.of(host, Some(repository));
+    }
+
+    /// Any content of a registry may have changed.
+    pub fn host_changed(&self, host: &str) {
+        self.changes.of(host, None);
+    }
+
+    /// Whether something happened to the repository since then.
+    pub fn changed_since(&self, place: &Place<'_>, moment: Moment) -> bool {
+        self.changes.since(moment, place.host, place.repository.as_str())
+    }
+
+    /// The digest that a tag points to, as far as it is known.
+    pub fn digest(&self, place: &Place<'_>, tag: &Tag, now: Timestamp) -> Belief<Digest> {
+        let Some(tagged) = self.tags.get(&place.tag(tag)) else { return Belief::None };
+        self.believed(place, &tagged.age, now).map(|()| tagged.digest.clone())
+    }
+
+    /// The facts about a digest, as far as they are known.
+    pub fn facts(&self, place: &Place<'_>, digest: &Digest, now: Timestamp) -> Belief<Arc<Known>> {
+        let Some(known) = self.facts.get(&place.digest(digest)) else { return Belief::None };
+        self.believed(place, &known.age, now).map(|()| known)
+    }
+
+    fn believed(&self, place: &Place<'_>, age: &Age, now: Timestamp) -> Belief<()> {
+        let now = now.as_second();
+        if now >= age.end || self.changed_since(place, age.asked) {
+            return Belief::None;
+        }
+        let due = age.due.load(Ordering::Relaxed);
+        // One of all that see it fetches anew; should that fail, another one does, a while later.
+        let mine = now >= due
+            && age
+                .due
+                .compare_exchange(due, now + terms::RETRY, Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok();
+        if mine { Belief::Due(()) } else { Belief::Sure(()) }
+    }
+
+    /// Takes note of what a registry showed when asked at `asked`. Kept unless the repository changed since; returned in
+    /// any case, because whoever asked began before the change.
+    pub fn learn(
+        &self,
+        place: &Place<'_>,
+        terms: &Terms,
+        facts: &Facts,
+        asked: Moment,
+        now: Timestamp,
+    ) -> Arc<Known> {
+        let key = place.digest(facts.subject());
+        let known = Arc::new(Known {
+            subject: facts.subject().clone(),
+            seen: now,
+            // What cannot be written cannot be read either, and is looked at again.
+            written: serde_json::to_vec(facts).unwrap_or_default().into_boxed_slice(),
+            id: self.next.fetch_add(1, Ordering::Relaxed),
+            age: Age::new(terms, key, asked, now),
+        });
+        if !self.changed_since(place, asked) {
+            self.facts.insert(key, known.clone());
+        }
+        known
+    }
+
+    /// Takes note of where a tag pointed, as [`Memory::learn`] does of facts.
+    pub fn learn_tag(
+        &self,
+        place: &Place<'_>,
+        terms: &Terms,
+        tag: &Tag,
+        digest: &Digest,
+        asked: Moment,
+        now: Timestamp,
+    ) {
+        let key = place.tag(tag);
+        if terms.tags && !self.changed_since(place, asked) {
+            let age = Age::new(terms, key, asked, now);
+            self.tags.insert(key, Arc::new(Tagged { digest: digest.clone(), age }));
+        }
+    }
+
+    /// A tag that is not there any more.
+    pub fn forget_tag(&self, place: &Place<'_>, tag: &Tag) {
+        self.tags.remove(&place.tag(tag));
+    }
+
+    /// What the policy with this number says; `judge` is asked unless it said so about the same facts before.
+    pub fn verdict(
+        &self,
+        policy: u64,
+        known: &Known,
+        image: &ImageReference,
+        now: Timestamp,
+        judge: impl FnOnce() -> Judgement,
+    ) -> Arc<Judgement> {
+        let key = (policy, known.id, image.digest.is_some());
+        if let Some(judged) = self.verdicts.get(&key)
+            && judged.until.is_none_or(|until| now < until)
+        {
+            return judged;
+        }
+        let judged = Arc::new(judge());
+        // "Could not check" is no knowledge.
+        if !matches!(judged.verdict, Verdict::CouldNotCheck { .. }) {
+            self.verdicts.insert(key, judged.clone());
+        }
+        judged
+    }
+
+    /// Digests with facts, and the bytes that all memory takes.
+    pub fn size(&self) -> (usize, u64) {
+        (self.facts.len(), self.facts.weight() + self.tags.weight())
+    }
+}
+
+impl Age {
+    fn new(terms: &Terms, key: Key, asked: Moment, now: Timestamp) -> Self {
+        let seconds = |duration: Duration| i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
+        let now = now.as_second();
+        // Spread, so that what was learnt together is not fetched together for ever.
+        let spread = i64::from(key.spread()) * seconds(terms.fresh) / 5 / i64::from(u8::MAX);
+        let due = AtomicI64::new(now.saturating_add(seconds(terms.fresh)).saturating_sub(spread));
+        Self { asked, due, end: now.saturating_add(seconds(terms.kept)) }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,289 @@
+//! Looks at registries: each image at most once at a time, however many reviews wait for it, and no longer than a review
+//! may take. What was seen goes into memory, from where the next review has it. A look goes on when its review is gone.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use berth_client::examine::{ExamineError, examine};
+use berth_operator_core::memory::{Belief, Key, Known, Memory, Moment, Place, Terms};
+use berth_registry_core::ImageReference;
+use berth_trust::{Anchors, Bounds, Facts};
+use futures::{
+    FutureExt,
+    future::{BoxFuture, Shared},
+};
+use jiff::Timestamp;
+use tokio::{
+    sync::{Semaphore, oneshot},
+    time::timeout,
+};
+
+use crate::webhook::{
+    directory::{Directory, NoRegistry},
+    metrics::Looked,
+};
+
+/// Looks at one registry under way at once; one that hangs must not keep the others waiting.
+const AT_ONE_HOST: usize = 32;
+
+/// Looks under way and waiting, in all.
+const AT_ONCE: usize = 2048;
+
+/// Repositories of which it is known what was looked at last, and how many images of each.
+const REPOSITORIES: usize = 1024;
+const IMAGES: usize = 8;
+
+/// As `berth_client::ClientError` names a registry's refusal of our credentials.
+const UNAUTHORIZED: &str = "Unauthorized";
+
+/// Why a look saw nothing; the image itself has no part in it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Unseen {
+    /// Stable name.
+    pub reason: String,
+    /// Whether the next look may see something.
+    pub transient: bool,
+    message: String,
+}
+
+impl Unseen {
+    fn new(reason: &str, message: impl ToString, transient: bool) -> Self {
+        Self { reason: reason.to_owned(), message: message.to_string(), transient }
+    }
+}
+
+impl From<NoRegistry> for Unseen {
+    fn from(error: NoRegistry) -> Self {
+        Self::new(error.reason(), &error, error.is_transient())
+    }
+}
+
+impl From<ExamineError> for Unseen {
+    fn from(error: ExamineError) -> Self {
+        Self::new(error.reason(), &error, error.is_transient())
+    }
+}
+
+/// What a look came to; `None`: the registry answered, and has no such image.
+pub type Look = Result<Option<Arc<Known>>, Unseen>;
+
+/// A look that is under way.
+struct Flight {
+    number: u64,
+    asked: Moment,
+    answer: Shared<BoxFuture<'static, Look>>,
+}
+
+#[derive(Default)]
+struct Flights {
+    begun: u64,
+    by_image: HashMap<Key, Flight>,
+    hosts: HashMap<String, Arc<Semaphore>>,
+}
+
+/// Why a look is taken, for metrics.
+#[derive(Clone, Copy, Debug)]
+pub enum Why {
+    /// A review waits for it.
+    Review,
+    /// What is in memory is old.
+    Age,
+    /// A registry said that something changed.
+    Event,
+}
+
+/// Fetches what reviews need and remembers it.
+pub struct Looks {
+    /// What was seen.
+    pub memory: Memory,
+    directory: Arc<dyn Directory>,
+    /// Longest duration of a look.
+    patience: Duration,
+    metrics: Looked,
+    flights: Mutex<Flights>,
+    recent: Mutex<Recent>,
+}
+
+/// The images that were looked at last, by host and repository.
+type Recent = HashMap<(String, String), VecDeque<ImageReference>>;
+
+impl Looks {
+    /// Nothing seen yet; remembers about so many bytes.
+    pub fn new(directory: Arc<dyn Directory>, patience: Duration, bytes: u64, metrics: Looked) -> Self {
+        Self {
+            memory: Memory::new(bytes),
+            directory,
+            patience,
+            metrics,
+            flights: Mutex::default(),
+            recent: Mutex::default(),
+        }
+    }
+
+    /// What memory holds about an image.
+    pub fn remembered(&self, image: &ImageReference, now: Timestamp) -> Belief<Arc<Known>> {
+        let place = Place::of("", image);
+        let (digest, tag_is_due) = match (&image.digest, &image.tag) {
+            (Some(digest), _) => (digest.clone(), false),
+            (None, Some(tag)) => match self.memory.digest(&place, tag, now) {
+                Belief::None => return Belief::None,
+                Belief::Sure(digest) => (digest, false),
+                Belief::Due(digest) => (digest, true),
+            },
+            (None, None) => return Belief::None,
+        };
+        match self.memory.facts(&place, &digest, now) {
+            Belief::Sure(known) if tag_is_due => Belief::Due(known),
+            belief => belief,
+        }
+    }
+
+    /// Looks at an image, or waits for a look that began after the last change.
+    pub async fn look(self: &Arc<Self>, image: &ImageReference, anchors: &Anchors, why: Why) -> Look {
+        for _ in 0..2 {
+            let known = self.join(image, anchors, why)?.await?;
+            // A look that somebody else began may have had other anchors.
+            if known.as_ref().is_none_or(|known| known.facts().is_some_and(|facts| facts.covers(anchors))) {
+                return Ok(known);
+            }
+        }
+        Err(Unseen::new("FactsOutdated", "the policies change faster than images can be looked at", true))
+    }
+
+    /// Looks at an image while nobody waits.
+    pub fn look_ahead(self: &Arc<Self>, image: &ImageReference, anchors: &Anchors, why: Why) {
+        if let Err(error) = self.join(image, anchors, why) {
+            tracing::debug!(%image, %error, "not looked at ahead of time");
+        }
+    }
+
+    /// The images of a repository that were looked at last.
+    pub fn recent(&self, host: &str, repository: &str) -> VecDeque<ImageReference> {
+        let recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        recent.get(&(host.to_owned(), repository.to_owned())).cloned().unwrap_or_default()
+    }
+
+    fn note(&self, image: &ImageReference) {
+        let key = (image.host.clone(), image.repository.to_string());
+        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        if recent.len() >= REPOSITORIES && !recent.contains_key(&key) {
+            recent.clear();
+        }
+        let images = recent.entry(key).or_default();
+        images.retain(|other| other != image);
+        images.push_front(image.clone());
+        images.truncate(IMAGES);
+    }
+
+    fn join(
+        self: &Arc<Self>,
+        image: &ImageReference,
+        anchors: &Anchors,
+        why: Why,
+    ) -> Result<Shared<BoxFuture<'static, Look>>, Unseen> {
+        let place = Place::of("", image);
+        let key = match (&image.digest, &image.tag) {
+            (Some(digest), _) => place.digest(digest),
+            (None, Some(tag)) => place.tag(tag),
+            (None, None) => {
+                return Err(Unseen::new("ImageInvalid", "it names neither a tag nor a digest", false));
+            }
+        };
+        let asked = self.memory.moment();
+        let mut flights = self.flights();
+        if let Some(flight) = flights.by_image.get(&key)
+            && !self.memory.changed_since(&place, flight.asked)
+        {
+            return Ok(flight.answer.clone());
+        }
+        if flights.by_image.len() >= AT_ONCE {
+            return Err(Unseen::new("Busy", format!("{AT_ONCE} images are being looked at already"), true));
+        }
+        flights.begun += 1;
+        let number = flights.begun;
+        let seats = flights.hosts.entry(image.host.clone());
+        let seats = seats.or_insert_with(|| Arc::new(Semaphore::new(AT_ONE_HOST))).clone();
+        let (sender, receiver) = oneshot::channel();
+        let aborted = |_| Err(Unseen::new("Aborted", "the look at the registry was given up", true));
+        let answer = receiver.map(move |answer| answer.unwrap_or_else(aborted)).boxed().shared();
+        flights.by_image.insert(key, Flight { number, asked, answer: answer.clone() });
+        let (looks, image, anchors) = (self.clone(), image.clone(), anchors.clone());
+        tokio::spawn(async move {
+            let answer = looks.take_off(&image, &anchors, asked, &seats).await;
+            looks.metrics.observe(why, &answer, looks.memory.size());
+            looks.land(key, number);
+            let _ = sender.send(answer);
+        });
+        Ok(answer)
+    }
+
+    fn land(&self, key: Key, number: u64) {
+        let mut flights = self.flights();
+        // A later look may have taken the place since.
+        if flights.by_image.get(&key).is_some_and(|flight| flight.number == number) {
+            flights.by_image.remove(&key);
+        }
+        if flights.by_image.is_empty() {
+            flights.hosts.clear();
+        }
+    }
+
+    async fn take_off(
+        &self,
+        image: &ImageReference,
+        anchors: &Anchors,
+        asked: Moment,
+        seats: &Semaphore,
+    ) -> Look {
+        let fetch = async {
+            // Never closed, so there is always a seat in the end.
+            let _seat = seats.acquire().await;
+            self.fetch(image, anchors, asked).await
+        };
+        let answer = timeout(self.patience, fetch).await.unwrap_or_else(|_| {
+            let seconds = self.patience.as_secs();
+            let cause = format!("{} did not deliver the evidence within {seconds} seconds", image.host);
+            Err(Unseen::new("DeadlineExceeded", cause, true))
+        });
+        if answer.as_ref().is_err_and(|error| error.reason == UNAUTHORIZED) {
+            self.directory.refused(&image.host);
+        }
+        answer
+    }
+
+    async fn fetch(&self, image: &ImageReference, anchors: &Anchors, asked: Moment) -> Look {
+        let (place, terms, bounds) = (Place::of("", image), Terms::OWN, Bounds::default());
+        let client = self.directory.client(&image.host)?;
+        let Some(facts) = examine(&client, image, anchors, &bounds).await? else {
+            if let Some(tag) = &image.tag {
+                self.memory.forget_tag(&place, tag);
+            }
+            return Ok(None);
+        };
+        self.note(image);
+        Ok(Some(self.learn(image, &place, &terms, facts, asked)))
+    }
+
+    fn learn(
+        &self,
+        image: &ImageReference,
+        place: &Place<'_>,
+        terms: &Terms,
+        facts: Facts,
+        asked: Moment,
+    ) -> Arc<Known> {
+        let now = Timestamp::now();
+        if let (None, Some(tag)) = (&image.digest, &image.tag) {
+            self.memory.learn_tag(place, terms, tag, facts.subject(), asked, now);
+        }
+        self.memory.learn(place, terms, &facts, asked, now)
+    }
+
+    fn flights(&self) -> MutexGuard<'_, Flights> {
+        self.flights.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,165 @@
+//! Policies as they judge: read into rules once, and again only when the object or one of its Secrets changes. The
+//! number of a policy stands for all of that, so that verdicts can be remembered by it.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use berth_crds::ImagePolicy;
+use berth_operator_core::image_policy::Rules;
+use berth_registry_core::ImageReference;
+use berth_trust::Anchors;
+use kube::{
+    Resource, ResourceExt,
+    runtime::reflector::{ObjectRef, Store},
+};
+use tokio::{sync::watch, time::Instant};
+
+use crate::{
+    image_policy::{Keys, validate::rules},
+    stores::Guarded,
+};
+
+/// Rules are read anew after this time, behind the scenes, should a watch have missed something.
+const MAX_AGE: Duration = Duration::from_mins(1);
+
+/// The rules of one revision of a policy and of its Secrets.
+#[derive(Debug)]
+pub struct Compiled {
+    /// Differs from that of every other revision of any policy.
+    pub number: u64,
+    /// What it says.
+    pub rules: Rules,
+}
+
+struct Slot {
+    compiled: Arc<Compiled>,
+    object: Arc<Guarded<ImagePolicy>>,
+    /// Of the Secrets.
+    revision: u64,
+    read: Instant,
+}
+
+/// Namespace and name.
+type Name = (String, String);
+
+/// All policies of the cluster.
+pub struct Policies {
+    store: Store<Guarded<ImagePolicy>>,
+    keys: Arc<Keys>,
+    slots: Mutex<HashMap<Name, Slot>>,
+    next: AtomicU64,
+}
+
+impl Policies {
+    /// The policies in `store`, with the keys that they name.
+    pub fn new(store: Store<Guarded<ImagePolicy>>, keys: Arc<Keys>) -> Self {
+        Self { store, keys, slots: Mutex::default(), next: AtomicU64::new(0) }
+    }
+
+    /// A policy as it is now; `None` if there is none.
+    pub async fn get(self: &Arc<Self>, namespace: &str, name: &str) -> Option<Arc<Compiled>> {
+        let key = (namespace.to_owned(), name.to_owned());
+        let Some(object) = self.store.get(&ObjectRef::new(name).within(namespace)) else {
+            self.slots().remove(&key);
+            return None;
+        };
+        let revision = self.keys.revision();
+        let kept = {
+            let mut slots = self.slots();
+            slots.get_mut(&key).filter(|slot| slot.is_of(&object, revision)).map(|slot| {
+                let old = slot.read.elapsed() >= MAX_AGE;
+                if old {
+                    // One review has it read; the others go on.
+                    slot.read = Instant::now();
+                }
+                (slot.compiled.clone(), old)
+            })
+        };
+        match kept {
+            Some((compiled, old)) => {
+                if old {
+                    let policies = self.clone();
+                    tokio::spawn(async move { policies.compile(key, object).await });
+                }
+                Some(compiled)
+            }
+            None => Some(self.compile(key, object).await),
+        }
+    }
+
+    async fn compile(&self, key: Name, object: Arc<Guarded<ImagePolicy>>) -> Arc<Compiled> {
+        let before = self.keys.revision();
+        let rules = rules(&object, &self.keys).await;
+        let revision = self.keys.revision();
+        let mut slots = self.slots();
+        // Read again, and nothing had changed: what is remembered by its number still holds.
+        if let Some(slot) = slots.get(&key).filter(|slot| slot.is_of(&object, revision)) {
+            return slot.compiled.clone();
+        }
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let compiled = Arc::new(Compiled { number, rules });
+        // What changed while it was read may or may not be in it; an older revision makes the next review look.
+        let slot =
+            Slot { compiled: compiled.clone(), object, revision: before.min(revision), read: Instant::now() };
+        slots.insert(key, slot);
+        compiled
+    }
+
+    /// The anchors of all policies that speak about an image and may have its registry asked. Facts established with
+    /// them serve every review of the image.
+    pub fn anchors_for(&self, image: &ImageReference, may_ask: impl Fn(&str) -> bool) -> Anchors {
+        let slots = self.slots();
+        let policies = slots.iter().filter_map(|((namespace, _), slot)| {
+            let policy = slot.compiled.rules.policy.as_ref().ok()?;
+            (policy.applies_to(image) && may_ask(namespace)).then_some(policy)
+        });
+        policies.flat_map(|policy| policy.anchors().iter().cloned()).collect()
+    }
+
+    /// Reads policies as soon as they change, so that no review has to. Returns when nothing can change any more.
+    pub async fn follow(self: &Arc<Self>, mut changed: watch::Receiver<()>) {
+        let mut keys = self.keys.changes();
+        loop {
+            changed.mark_unchanged();
+            keys.mark_unchanged();
+            let objects = self.store.state();
+            let named =
+                |object: &Guarded<ImagePolicy>| (object.namespace().unwrap_or_default(), object.name_any());
+            let names: std::collections::HashSet<_> = objects.iter().map(|object| named(object)).collect();
+            self.slots().retain(|name, _| names.contains(name));
+            for (namespace, name) in names {
+                self.get(&namespace, &name).await;
+            }
+            tokio::select! {
+                Ok(()) = changed.changed() => {}
+                Ok(()) = keys.changed() => {}
+                else => return,
+            }
+        }
+    }
+
+    fn slots(&self) -> MutexGuard<'_, HashMap<Name, Slot>> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Slot {
+    /// Whether it was made from this object and these Secrets. What could not be read is read again each time.
+    fn is_of(&self, object: &Arc<Guarded<ImagePolicy>>, revision: u64) -> bool {
+        self.compiled.rules.policy.is_ok()
+            && self.revision == revision
+            && (Arc::ptr_eq(&self.object, object) || same_spec(&self.object, object))
+    }
+}
+
+/// A status that changes is no new revision.
+fn same_spec(a: &Guarded<ImagePolicy>, b: &Guarded<ImagePolicy>) -> bool {
+    let spec = |object: &Guarded<ImagePolicy>| Some((object.meta().uid.clone()?, object.meta().generation?));
+    spec(a).is_some_and(|a| Some(a) == spec(b))
+}
