@@ -52,9 +52,9 @@ impl Signed {
             json!({"schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": {}, "layers": []}).to_string();
         let digest = Digest::sha256(image.as_bytes());
         let Vector { artifacts } = serde_json::from_str(&vectors("both.json")).unwrap();
-        let tag = format!("{}.sig", digest.referrers_tag());
+        let [tag, none] = ["sig", "att"].map(|end| format!("{}.{end}", digest.referrers_tag()));
         let mut signed = Self {
-            pack: json!({"digest": digest, "tags": {&tag: null}, "referrers": [], "manifests": {}, "blobs": {}}),
+            pack: json!({"digest": digest, "tags": {&tag: null, &none: null}, "referrers": [], "manifests": {}, "blobs": {}}),
             pieces: BTreeMap::new(),
             digest,
         };
