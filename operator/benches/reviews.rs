@@ -123,7 +123,12 @@ fn fill(looks: &Looks, key: &EcdsaKeyPair) -> Vec<String> {
                 }],
             });
             let artifact = Artifact { manifest: manifest.to_string().into_bytes(), layers: [(layer, payload)].into() };
-            let evidence = Evidence { subject: digest.clone(), artifacts: vec![artifact] };
+            let evidence = Evidence {
+                subject: digest.clone(),
+                described: None,
+                artifacts: vec![artifact],
+                indexes: Vec::new(),
+            };
             let facts = Facts::establish(&evidence, &anchors, &Bounds::default()).unwrap();
             let (place, asked) = (Place::of("", &image), looks.memory.moment());
             if let Some(tag) = &image.tag {

@@ -211,7 +211,7 @@ impl Admission {
         let may_ask = |namespace: &str| self.directory.permits(namespace, &image.host).is_ok();
         let mut anchors = self.policies.anchors_for(image, may_ask);
         // It may have been replaced by a newer revision meanwhile.
-        anchors.extend(asking.policy.anchors().iter().cloned());
+        anchors.extend(asking.policy.anchors().clone());
         anchors
     }
 }

@@ -119,7 +119,7 @@ impl Policies {
             let policy = slot.compiled.rules.policy.as_ref().ok()?;
             (policy.applies_to(image) && may_ask(namespace)).then_some(policy)
         });
-        policies.flat_map(|policy| policy.anchors().iter().cloned()).collect()
+        policies.flat_map(|policy| policy.anchors().clone()).collect()
     }
 
     /// Reads policies as soon as they change, so that no review has to. Returns when nothing can change any more.

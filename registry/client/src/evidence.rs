@@ -66,7 +66,11 @@ pub(crate) async fn fetch_for(
             Err(error) => return Err(error),
         },
     };
-    complete(client, &image.repository, &digest, &pack, bounds).await.map(Some)
+    let mut evidence = complete(client, &image.repository, &digest, &pack, bounds).await?;
+    if let (Some(_), Some(tag)) = (&image.digest, &image.tag) {
+        evidence.indexes.extend(fetch_index(client, &image.repository, tag, &digest, bounds).await?);
+    }
+    Ok(Some(evidence))
 }
 
 /// Takes from the pack what is in it, and asks for the rest.
@@ -130,7 +134,7 @@ struct Fetch<'a> {
 impl Fetch<'_> {
     /// What the image's own manifest is.
     async fn describe(&self, digest: &Digest) -> Result<Option<Described>, ClientError> {
-        match self.client.manifest(self.repository, &Reference::Digest(digest.clone())).await {
+        match self.manifest(&Reference::Digest(digest.clone())).await {
             Ok(RawManifest { bytes, media_type, .. }) => {
                 self.count(bytes.len())?;
                 Ok(Some(Described { media_type, size: bytes.len() as u64 }))

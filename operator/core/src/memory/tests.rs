@@ -15,7 +15,8 @@ fn digest(text: &str) -> Digest {
 }
 
 fn facts(text: &str) -> Facts {
-    let evidence = Evidence { subject: digest(text), artifacts: Vec::new() };
+    let evidence =
+        Evidence { subject: digest(text), described: None, artifacts: Vec::new(), indexes: Vec::new() };
     Facts::establish(&evidence, &berth_trust::Anchors::default(), &Bounds::default()).unwrap()
 }
 
