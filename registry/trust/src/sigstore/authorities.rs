@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, fmt, sync::Arc, time::Duration};
 use berth_registry_core::Digest;
 use jiff::Timestamp;
 use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime, pem::PemObject as _};
-use sigstore_verify::crypto::WEBPKI_VERIFICATION_ALGS;
+use sigstore_verify::{CertificateError, crypto::WEBPKI_VERIFICATION_ALGS};
 use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
 
 use super::{leaf, refused::Refused};
@@ -124,64 +124,61 @@ impl CertificateAuthorities {
         &self.0.id
     }
 
-    pub(super) fn roots(&self) -> impl Iterator<Item = (&[u8], Validity)> {
-        self.0.roots.iter().map(|root| (root.der.as_ref(), root.valid))
-    }
-
-    pub(super) fn intermediates(&self) -> impl Iterator<Item = &[u8]> {
-        self.0.intermediates.iter().map(AsRef::as_ref)
-    }
-
     /// When a certificate and all those that lead from it to a root are valid together. Of several ways to a root the
     /// one that lasts longest.
     pub(super) fn vouch(&self, leaf: &[u8], presented: &[&[u8]]) -> Result<Validity, Refused> {
         let own = validity(leaf)?;
-        let leaf = CertificateDer::from(leaf);
-        let certificate = EndEntityCert::try_from(&leaf)
-            .map_err(|e| Refused::malformed(format_args!("its certificate: {e}")))?;
-        let intermediates: Vec<_> = presented
-            .iter()
-            .map(|der| CertificateDer::from(*der))
-            .chain(self.0.intermediates.iter().map(|der| CertificateDer::from(der.as_ref())))
-            .collect();
-        // Any chain is valid from the moment on when its last member becomes so: no other moments need be tried.
-        let mut starts: BTreeSet<_> = [own.from].into();
-        starts.extend(self.0.roots.iter().map(|root| root.valid.from));
+        let intermediates = self.intermediates(presented);
+        // Every chain lasts until one of its members ends. At the latest such moment at which there is a chain at all,
+        // none lasts longer than that one.
+        let mut ends: BTreeSet<_> = [own.until].into();
+        ends.extend(self.0.roots.iter().map(|root| root.valid.until));
         for intermediate in &intermediates {
-            starts.extend(validity(intermediate).map(|valid| valid.from));
+            ends.extend(validity(intermediate).map(|valid| valid.until));
         }
-        let mut refused = Refused::UntrustedCertificate("it is never valid together with them".to_owned());
-        let mut best: Option<Validity> = None;
-        for start in starts.into_iter().filter(|start| own.contains(Validity { from: *start, until: *start }))
-        {
-            match self.path(&certificate, &intermediates, start) {
-                Ok(valid) if best.is_none_or(|best| best.until < valid.until) => best = Some(valid),
-                Ok(_) => {}
+        let mut refused = Refused::malformed("its certificate ends before it begins");
+        for end in ends.into_iter().rev().filter(|end| own.contains(Validity { from: *end, until: *end })) {
+            match self.path(leaf, &intermediates, end) {
+                Ok(valid) => return Ok(common(valid, own)),
                 Err(error) => refused = error,
             }
         }
-        best.map_or(Err(refused), |best| Ok(common(best, own)))
+        Err(refused)
     }
 
-    /// A way to a root whose members are all valid at `time`, and when they are.
+    /// That a certificate and all those that lead from it to a root were valid at a time.
+    pub(super) fn vouch_at(&self, leaf: &[u8], presented: &[&[u8]], time: Timestamp) -> Result<(), Refused> {
+        self.path(leaf, &self.intermediates(presented), time).map(drop)
+    }
+
+    fn intermediates<'a>(&'a self, presented: &[&'a [u8]]) -> Vec<CertificateDer<'a>> {
+        let presented = presented.iter().map(|der| CertificateDer::from(*der));
+        presented.chain(self.0.intermediates.iter().map(|der| CertificateDer::from(der.as_ref()))).collect()
+    }
+
+    /// A way to a root whose members are all valid at `time`, and when they are. Authorities may leave open what they
+    /// issue certificates for; of the leaf, `leaf::holder` asks it.
     fn path(
         &self,
-        leaf: &EndEntityCert<'_>,
+        leaf: &[u8],
         intermediates: &[CertificateDer<'_>],
         time: Timestamp,
     ) -> Result<Validity, Refused> {
+        let leaf = CertificateDer::from(leaf);
+        let leaf = EndEntityCert::try_from(&leaf)
+            .map_err(|e| Refused::malformed(format_args!("its certificate: {e}")))?;
         let at = Validity { from: time, until: time };
         let roots: Vec<_> = self.0.roots.iter().filter(|root| root.valid.contains(at)).collect();
         let anchors: Vec<_> = roots.iter().map(|root| root.anchor.clone()).collect();
         let seconds = u64::try_from(time.as_second()).unwrap_or_default();
-        let untrusted = |e: webpki::Error| Refused::UntrustedCertificate(e.to_string());
+        let untrusted = |e: webpki::Error| Refused::from(CertificateError::ChainInvalid(e.to_string()));
         let path = leaf
             .verify_for_usage(
                 WEBPKI_VERIFICATION_ALGS,
                 &anchors,
                 intermediates,
                 UnixTime::since_unix_epoch(Duration::from_secs(seconds)),
-                KeyUsage::required(CODE_SIGNING),
+                KeyUsage::required_if_present(CODE_SIGNING),
                 None,
                 None,
             )

@@ -49,6 +49,14 @@ pub(super) fn identity(der: &[u8]) -> Result<String, Refused> {
 pub(super) fn holder(der: &[u8]) -> Result<String, Refused> {
     let certificate = read(der)?;
     signs(&certificate, true)?;
+    let purpose = certificate
+        .extended_key_usage()
+        .map_err(|e| Refused::malformed(format_args!("its certificate's extensions: {e}")))?;
+    if !purpose.is_some_and(|purpose| purpose.value.code_signing) {
+        return Err(Refused::UntrustedCertificate(
+            "its extended key usage is not codeSigning: use a certificate for signing code".to_owned(),
+        ));
+    }
     match name(&certificate)? {
         Some(name) => Ok(name),
         None => visible(&certificate.subject().to_string()),

@@ -7,8 +7,7 @@ use sigstore_verify::{
     PublicKeyVerificationPolicy, VerificationPolicy, VerificationResult,
     types::{
         Artifact, ArtifactDigest, Bundle, DerCertificate, DerPublicKey, DsseEnvelope, HashAlgorithm,
-        MediaType, PublicKeyIdentifier, SignatureContent, Statement, VerificationMaterialContent,
-        X509Certificate,
+        PublicKeyIdentifier, SignatureContent, Statement, VerificationMaterialContent,
     },
 };
 
@@ -103,7 +102,14 @@ impl Presented {
     /// the certificate, if the trust root names any.
     pub fn keyless(&self, root: &TrustRoot) -> Result<Keyless, Refused> {
         let certificate = self.certificate()?;
-        let verified = Self::certified(&self.bundle, self.artifact(), root, root.has_logs())?;
+        if !root.has_authorities() {
+            return Err(Refused::UntrustedCertificate("the trust root names no authority".to_owned()));
+        }
+        let mut policy = VerificationPolicy::any_identity();
+        if !root.has_certificate_logs() {
+            policy = policy.skip_sct();
+        }
+        let verified = self.certified(root, policy, root.has_logs())?;
         let issuer = verified
             .issuer()
             .ok_or_else(|| Refused::NoIdentity("it names no issuer of identities".to_owned()))?;
@@ -128,11 +134,21 @@ impl Presented {
         if !key.verifies(&message, signature) {
             return Err(Refused::BadSignature);
         }
-        let valid = authorities.vouch(certificate, &self.intermediates())?;
         let subject = leaf::holder(certificate)?;
-        let proven = log.map(|log| self.proven_under(authorities, log)).transpose()?;
         let fingerprint = Digest::sha256(certificate);
-        Ok(ByCertificate { subject, fingerprint, proven, valid: proven.is_none().then_some(valid) })
+        let presented = self.intermediates();
+        let Some(log) = log else {
+            let valid = authorities.vouch(certificate, &presented)?;
+            return Ok(ByCertificate { subject, fingerprint, proven: None, valid: Some(valid) });
+        };
+        // The library would ask for intermediates as Fulcio's are; it is asked for the times alone.
+        let policy = VerificationPolicy::any_identity().skip_certificate_chain();
+        let verified = self.certified(log, policy, self.is_logged())?;
+        for time in verified.verified_timestamps() {
+            authorities.vouch_at(certificate, &presented, *time)?;
+        }
+        let proven = self.latest(&verified, log)?;
+        Ok(ByCertificate { subject, fingerprint, proven: Some(proven), valid: None })
     }
 
     /// When a signature by this key was made, at the latest: a log of the trust root holds this very signature, or a
@@ -149,46 +165,14 @@ impl Presented {
         self.latest(&verified, root)
     }
 
-    /// The same of a signature by certificate: the library takes the authorities for Fulcio's.
-    fn proven_under(
-        &self,
-        authorities: &CertificateAuthorities,
-        log: &TrustRoot,
-    ) -> Result<Timestamp, Refused> {
-        let log =
-            log.with_authorities(authorities).map_err(|e| Refused::UntrustedCertificate(e.to_string()))?;
-        let mut bundle = self.bundle.clone();
-        if bundle.media_type == MediaType::Bundle0_3 {
-            // Bundles of this version hold no chain. The next older one may, and is the same in all else.
-            bundle.media_type = MediaType::Bundle0_2;
-        }
-        let leaf = self.certificate()?.as_bytes();
-        let certificates = [leaf].into_iter().chain(self.intermediates()).chain(authorities.intermediates());
-        let certificates =
-            certificates.map(|der| X509Certificate::new(DerCertificate::from_bytes(der))).collect();
-        bundle.verification_material.content =
-            VerificationMaterialContent::X509CertificateChain { certificates };
-        let verified = Self::certified(&bundle, self.artifact(), &log, self.is_logged())?;
-        self.latest(&verified, &log)
-    }
-
     fn certified(
-        bundle: &Bundle,
-        artifact: Artifact<'_>,
+        &self,
         root: &TrustRoot,
+        policy: VerificationPolicy,
         logged: bool,
     ) -> Result<VerificationResult, Refused> {
-        if !root.has_authorities() {
-            return Err(Refused::UntrustedCertificate("the trust root names no authority".to_owned()));
-        }
-        let mut policy = VerificationPolicy::any_identity();
-        if !root.has_certificate_logs() {
-            policy = policy.skip_sct();
-        }
-        if !logged {
-            policy = policy.skip_tlog_unsafe();
-        }
-        Ok(root.verifier().verify(artifact, bundle, &policy)?)
+        let policy = if logged { policy } else { policy.skip_tlog_unsafe() };
+        Ok(root.verifier().verify(self.artifact(), &self.bundle, &policy)?)
     }
 
     /// The latest of the times that are proven, once the log entries are found good.

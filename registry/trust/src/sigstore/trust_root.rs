@@ -5,15 +5,14 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use berth_registry_core::Digest;
 use jiff::Timestamp;
-use serde_json::json;
 use sigstore_verify::{
     Verifier,
     crypto::VerificationKey,
     trust_root::{TimeRange, TrustedRoot},
-    types::{DerCertificate, LogKeyId},
+    types::LogKeyId,
 };
 
-use super::{CertificateAuthorities, MAX_CHAIN, leaf};
+use super::{MAX_CHAIN, leaf};
 use crate::{json, notary::Validity};
 
 /// The largest known trust root has 32 KiB.
@@ -138,22 +137,6 @@ impl TrustRoot {
     /// SHA-256 of its canonical JSON (RFC 8785): the same content in another spelling is the same trust root.
     pub fn id(&self) -> &Digest {
         &self.0.id
-    }
-
-    /// Its logs and timestamps, but certificates by these authorities, which no certificate log records.
-    pub(super) fn with_authorities(
-        &self,
-        authorities: &CertificateAuthorities,
-    ) -> Result<Self, InvalidTrustRoot> {
-        let entry = |(der, _): (&[u8], Validity)| {
-            let certificate = json!({"rawBytes": DerCertificate::from_bytes(der)});
-            serde_json::from_value(json!({"uri": "", "certChain": {"certificates": [certificate]}}))
-                .map_err(|e| InvalidTrustRoot::Malformed(e.to_string()))
-        };
-        let mut root = self.0.root.clone();
-        root.certificate_authorities = authorities.roots().map(entry).collect::<Result<_, _>>()?;
-        root.ctlogs.clear();
-        Self::new(self.0.id.clone(), root)
     }
 
     pub(super) fn verifier(&self) -> &Verifier {

@@ -1,8 +1,10 @@
-//! Signatures with certificates, log entries and timestamps. Shows R-TRUST on what public instances issued (`public`)
-//! and on what cosign made against services of our own (`cosign`); `../corpus/sigstore/README.md` says how.
+//! Signatures with certificates, log entries and timestamps. Shows R-TRUST on what public instances issued (`public`),
+//! on what cosign made against services of our own (`cosign`; `../corpus/sigstore/README.md` says how), and on
+//! certificates by all kinds of authorities (`authorities`).
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "all of this crate is test code")]
 
+mod authorities;
 mod cosign;
 mod public;
 
