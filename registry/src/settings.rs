@@ -136,9 +136,10 @@ pub enum SettingsError {
     NoUploads,
     /// A collector that cannot be called.
     #[error(
-        "traces.endpoint {0:?} is no URL of a collector: write https://host:4318, or http:// within a network"
+        "traces.endpoint is no URL of a collector: write https://host:4318, or http:// within a network, and what is \
+         secret into traces.headersFile"
     )]
-    TracesEndpoint(String),
+    TracesEndpoint,
     /// More than all.
     #[error("traces.samplingRatePerMillion is {0}: it must be from 0 to 1000000")]
     SamplingRate(u32),
@@ -265,9 +266,13 @@ fn redirects(
 fn check_traces(sink: Option<&TraceSink>) -> Result<(), SettingsError> {
     let Some(sink) = sink else { return Ok(()) };
     let endpoint: Option<Uri> = sink.endpoint.parse().ok();
-    let is_url = endpoint.is_some_and(|uri| matches!(uri.scheme_str(), Some("http" | "https")));
+    // What is secret belongs into the file of headers: the endpoint is logged.
+    let is_url = endpoint.is_some_and(|uri| {
+        matches!(uri.scheme_str(), Some("http" | "https"))
+            && uri.authority().is_some_and(|authority| !authority.as_str().contains('@'))
+    });
     match sink.sampling_rate_per_million {
-        _ if !is_url => Err(SettingsError::TracesEndpoint(sink.endpoint.clone())),
+        _ if !is_url => Err(SettingsError::TracesEndpoint),
         Some(rate) if rate > MILLION => Err(SettingsError::SamplingRate(rate)),
         _ => Ok(()),
     }
@@ -346,6 +351,7 @@ mod tests {
     #[case("{store: 'memory:', plainHttp: true, redirects: {mode: On, lifetime: 8d}}", "from 1s to 7d")]
     #[case("{store: 'memory:', plainHttp: true, redirects: {mode: On, lifetime: 0s}}", "from 1s to 7d")]
     #[case("{store: 'memory:', plainHttp: true, traces: {endpoint: 'collector:4317'}}", "write https://")]
+    #[case("{store: 'memory:', plainHttp: true, traces: {endpoint: 'https://a:b@c'}}", "headersFile")]
     #[case(
         "{store: 'memory:', plainHttp: true, traces: {endpoint: 'http://a', samplingRatePerMillion: 1000001}}",
         "from 0 to 1000000"

@@ -10,6 +10,7 @@ use tempfile::TempDir;
 use crate::Test;
 use crate::support::content::Blob;
 use crate::support::http::{Failure, ensure};
+use crate::support::process::eventually;
 use crate::support::s3::S3;
 use crate::support::server::{Options, Server, directory};
 
@@ -130,5 +131,27 @@ async fn who_does_not_reach_the_store_is_not_sent_there() -> Test {
         let (status, location) = ask(&server, &repo.name, &blob).await?;
         ensure!((status, &location) == (200, &None), "expected the bytes, got {status} and {location:?}");
     }
+    Ok(())
+}
+
+/// R-OPS-2, R-STO-5: a running server follows its file, and needs no restart for it.
+#[tokio::test]
+async fn redirects_begin_while_the_server_runs() -> Test {
+    let Some(s3) = S3::start().await else { return Ok(()) };
+    let redirecting = redirects("{mode: Off}");
+    let server = redirecting.start(s3.options("live/")).await;
+    let (repo, blob) = (server.target().fresh(), Blob::random(1000));
+    repo.push_blob(&blob).await?;
+    ensure!(ask(&server, &repo.name, &blob).await?.0 == 200, "sent away although redirects are off");
+    let next = redirecting.config.with_extension("next");
+    std::fs::write(&next, "redirects: {mode: On}\n").expect("a file can be written");
+    std::fs::rename(&next, &redirecting.config).expect("a file can be replaced");
+    eventually("clients are sent to the store", || async {
+        ask(&server, &repo.name, &blob).await.is_ok_and(|(status, _)| status == 307)
+    })
+    .await;
+    let metrics = server.target().get("/metrics").await?;
+    let metrics = String::from_utf8_lossy(&metrics.body).into_owned();
+    ensure!(metrics.contains("berth_config_restart_required 0\n"), "a restart is asked for");
     Ok(())
 }
