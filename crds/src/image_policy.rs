@@ -16,7 +16,7 @@ use crate::{
     shared::Selector,
 };
 
-pub use authority::{Authority, Key};
+pub use authority::{Authority, Certificate, Certificates, Key, Keyless, Notation};
 pub use exception::Exception;
 pub use requirement::{Attestation, NamedByDigest, Requirement, Signature};
 

@@ -11,7 +11,7 @@ use crate::schema::{LABEL_KEY, LABEL_VALUE, SUBDOMAIN, labels};
 
 /// A Secret in the namespace of the object.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SecretReference {
     /// Its name.
     #[schemars(length(min = 1, max = 253), regex(pattern = SUBDOMAIN))]

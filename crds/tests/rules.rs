@@ -156,6 +156,31 @@ fn what_a_policy_asks_for(#[case] mut spec: Value, #[case] refusal: &str) {
     expect::<ImagePolicy>(&spec, None, refusal);
 }
 
+#[rstest]
+#[case(json!({"keyless": {"issuer": "i", "subject": "s", "trustRoot": {"secretName": "r"}}}), OK)]
+#[case(json!({"keyless": {"issuerRegex": "i", "subjectRegex": "s", "trustRoot": {"secretName": "r"}}}), OK)]
+#[case(json!({"keyless": {"subject": "s", "trustRoot": {"secretName": "r"}}}), "exactly one of issuer and issuerRegex")]
+#[case(json!({"keyless": {"issuer": "i", "issuerRegex": "i", "subject": "s", "trustRoot": {"secretName": "r"}}}), "exactly one of issuer and issuerRegex")]
+#[case(json!({"keyless": {"issuer": "i", "trustRoot": {"secretName": "r"}}}), "exactly one of subject and subjectRegex")]
+#[case(json!({"keyless": {"issuer": "i", "subject": "s", "subjectRegex": "s", "trustRoot": {"secretName": "r"}}}), "exactly one of subject and subjectRegex")]
+#[case(json!({"certificate": {"authorities": {"secretName": "c"}, "subject": "s"}}), OK)]
+#[case(json!({"certificate": {"authorities": {"secretName": "c"}}}), "exactly one of subject and subjectRegex")]
+#[case(json!({"certificate": {"authorities": {}, "subject": "s"}}), "certificates take exactly one of pem and secretName")]
+#[case(json!({"notation": {"trustStore": {"secretName": "c"}, "identities": ["*"]}}), OK)]
+#[case(json!({"notation": {"trustStore": {"secretName": "c"}, "identities": ["*"], "timestampAuthorities": {"pem": "p", "secretName": "c"}}}), "certificates take exactly one of pem and secretName")]
+#[case(json!({}), "exactly one of key, keyless, certificate and notation")]
+#[case(json!({"key": {"pem": "p"}, "notation": {"trustStore": {"secretName": "c"}, "identities": ["*"]}}), "exactly one of key, keyless, certificate and notation")]
+fn authorities(#[case] mut authority: Value, #[case] refusal: &str) {
+    authority["name"] = json!("a");
+    expect::<ImagePolicy>(&policy(&json!({"authorities": [authority]})), None, refusal);
+    let attestation = json!({"attestation": {"predicateType": "t", "authorities": [authority]}});
+    expect::<ImagePolicy>(
+        &json!({"mode": "Warn", "images": ["**"], "require": [attestation]}),
+        None,
+        refusal,
+    );
+}
+
 #[test]
 fn an_empty_requirement_is_refused() {
     expect::<ImagePolicy>(

@@ -214,6 +214,28 @@ fn policies() -> Vec<Case> {
     };
     vec![
         of("Maybe", all(), good(), "spec.mode", "supported values"),
+        with(
+            "require",
+            signature(json!({"authorities": [{"name": "a"}]})),
+            "authorities[0]",
+            "exactly one of key, keyless",
+        ),
+        with(
+            "require",
+            signature(
+                json!({"authorities": [{"name": "a", "keyless": {"subject": "s", "trustRoot": {"secretName": "r"}}}]}),
+            ),
+            "authorities[0].keyless",
+            "exactly one of issuer and issuerRegex",
+        ),
+        with(
+            "require",
+            signature(
+                json!({"authorities": [{"name": "a", "notation": {"trustStore": {"secretName": "c"}, "identities": []}}]}),
+            ),
+            "authorities[0].notation.identities",
+            "at least 1",
+        ),
         with("unmatched", json!("Warn"), "spec.unmatched", "supported values"),
         with(
             "require",

@@ -1,6 +1,7 @@
 //! From an `ImagePolicy`, as it is stored, to rules that can be applied to a review. Whatever is wrong with a policy, it
 //! has rules: it then governs at least what it says it governs, and lets nothing pass.
 
+mod authority;
 mod invalid;
 mod material;
 mod requirement;
@@ -20,9 +21,12 @@ use requirement::{exception, requirement};
 use scope::patterns;
 
 pub use invalid::InvalidPolicy;
-pub use material::{Material, PUBLIC_KEY, secrets};
+pub use material::{AUTHORITIES, Material, PUBLIC_KEY, TIMESTAMP_AUTHORITIES, TRUST_ROOT, secrets};
 pub use scope::selector;
 pub use words::summary;
+
+/// What became of each Secret that a policy names, by its name.
+pub type Secrets = BTreeMap<String, Material>;
 
 /// What a policy does to a review.
 #[derive(Clone, Debug)]
@@ -39,7 +43,7 @@ pub struct Rules {
 
 impl Rules {
     /// Reads a spec, given what became of each of its [`secrets`].
-    pub fn new(spec: &ImagePolicySpec, secrets: &BTreeMap<String, Material>) -> Self {
+    pub fn new(spec: &ImagePolicySpec, secrets: &Secrets) -> Self {
         let mode = mode(spec.mode);
         let uncheckable = match spec.uncheckable {
             Some(written::Uncheckable::Warn) => Uncheckable::Warn,
@@ -81,7 +85,7 @@ fn policy(
     policy: &ImagePolicySpec,
     images: Vec<Pattern>,
     unmatched: Unmatched,
-    secrets: &BTreeMap<String, Material>,
+    secrets: &Secrets,
 ) -> Result<Policy, InvalidPolicy> {
     for (path, written) in [("spec.namespaces", &policy.namespaces), ("spec.objects", &policy.objects)] {
         written.as_ref().map_or(Ok(()), |written| selector(path, written).map(drop))?;

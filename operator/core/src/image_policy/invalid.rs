@@ -2,6 +2,8 @@
 
 use std::fmt::Display;
 
+use crate::image_policy::{PUBLIC_KEY, TRUST_ROOT};
+
 /// Why a policy cannot judge. The message begins with the path of a field.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidPolicy {
@@ -19,9 +21,11 @@ pub enum InvalidPolicy {
         /// What is wrong and what to write.
         cause: String,
     },
-    /// A public key cannot be used.
+    /// A key, a trust root or certificates cannot be used.
     #[error("{path}: {cause}")]
-    Key {
+    Unusable {
+        /// As [`reason`](Self::reason) says it.
+        reason: &'static str,
         /// For example `spec.require[0].signature.authorities[1].key.pem`.
         path: String,
         /// What is wrong with it.
@@ -57,11 +61,21 @@ pub enum InvalidPolicy {
 }
 
 impl InvalidPolicy {
+    /// What is written in the policy, or stands in a Secret under `key`, cannot be used.
+    pub(super) fn unusable(key: &str, path: String, cause: impl Display) -> Self {
+        let reason = match key {
+            PUBLIC_KEY => "KeyInvalid",
+            TRUST_ROOT => "TrustRootInvalid",
+            _ => "CertificatesInvalid",
+        };
+        Self::Unusable { reason, path, cause: cause.to_string() }
+    }
+
     /// Stable name for conditions.
     pub fn reason(&self) -> &'static str {
         match self {
             Self::Unreadable(_) | Self::Spec { .. } => "SpecInvalid",
-            Self::Key { .. } => "KeyInvalid",
+            Self::Unusable { reason, .. } => reason,
             Self::SecretNotFound { .. } => "SecretNotFound",
             Self::NamespaceNotManaged { .. } => "NamespaceNotManaged",
             Self::SecretUnreadable { .. } => "SecretUnreadable",

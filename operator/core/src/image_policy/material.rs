@@ -3,7 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use berth_crds::{ImagePolicySpec, image_policy::Requirement};
+use berth_crds::{
+    ImagePolicySpec, SecretReference,
+    image_policy::{Authority, Certificate, Key, Notation, Requirement},
+};
 use serde::{Deserialize, Serialize};
 
 use crate::image_policy::InvalidPolicy;
@@ -11,11 +14,20 @@ use crate::image_policy::InvalidPolicy;
 /// A public key, as `cosign generate-key-pair` names the file.
 pub const PUBLIC_KEY: &str = "cosign.pub";
 
+/// A sigstore instance: its authorities and logs, as `cosign trusted-root create` names the file.
+pub const TRUST_ROOT: &str = "trusted_root.json";
+
+/// Certificates of authorities.
+pub const AUTHORITIES: &str = "ca.crt";
+
+/// Certificates of timestamp authorities.
+pub const TIMESTAMP_AUTHORITIES: &str = "tsa.crt";
+
 /// Every key of a Secret that is read.
-const READ: &[&str] = &[PUBLIC_KEY];
+const READ: &[&str] = &[PUBLIC_KEY, TRUST_ROOT, AUTHORITIES, TIMESTAMP_AUTHORITIES];
 
 /// The longest value that is kept, in bytes.
-const MAX_VALUE: usize = 128 * 1024;
+const MAX_VALUE: usize = 256 * 1024;
 
 /// What stands in for a private key, so that it is refused and yet not kept.
 const PRIVATE: &str = "-----BEGIN PRIVATE KEY-----\n-----END PRIVATE KEY-----\n";
@@ -37,7 +49,8 @@ pub enum Material {
 impl Material {
     /// Of the data of a Secret, what policies may need.
     pub fn of<'a>(data: impl IntoIterator<Item = (&'a String, &'a [u8])>) -> Self {
-        let read = data.into_iter().filter(|(key, _)| READ.contains(&key.as_str()));
+        let read = data.into_iter();
+        let read = read.filter(|(key, value)| READ.contains(&key.as_str()) && value.len() <= MAX_VALUE);
         Self::Found(read.map(|(key, value)| (key.clone(), public(value))).collect())
     }
 
@@ -53,7 +66,9 @@ impl Material {
             Some(Self::Found(values)) => match values.get(key) {
                 Some(value) => Ok(value),
                 None => {
-                    Err(InvalidPolicy::Key { path, cause: format!("the Secret {name} has no key {key}") })
+                    let size = MAX_VALUE / 1024;
+                    let cause = format!("the Secret {name} has no key {key} of at most {size} KiB");
+                    Err(InvalidPolicy::unusable(key, path, cause))
                 }
             },
             Some(Self::NotManaged) => Err(InvalidPolicy::NamespaceNotManaged { path }),
@@ -65,9 +80,9 @@ impl Material {
     }
 }
 
-/// As text. What is not UTF-8, or too long, is as little of use as nothing.
+/// As text. What is not UTF-8 is of no use to anybody.
 fn public(value: &[u8]) -> String {
-    let text = if value.len() > MAX_VALUE { "".into() } else { String::from_utf8_lossy(value) };
+    let text = String::from_utf8_lossy(value);
     if text.contains("PRIVATE KEY-----") { PRIVATE.to_owned() } else { text.into_owned() }
 }
 
@@ -77,7 +92,28 @@ pub fn secrets(spec: &ImagePolicySpec) -> BTreeSet<&str> {
         let signature = signature.iter().flat_map(|signature| &signature.authorities);
         signature.chain(attestation.iter().flat_map(|attestation| &attestation.authorities))
     });
-    authorities.filter_map(|authority| authority.key.secret_name.as_deref()).collect()
+    authorities.flat_map(secrets_of).collect()
+}
+
+fn secrets_of(authority: &Authority) -> impl Iterator<Item = &str> {
+    fn name(reference: &SecretReference) -> &str {
+        &reference.secret_name
+    }
+    let Authority { name: _, valid_until: _, key, keyless, certificate, notation } = authority;
+    let key = key.iter().flat_map(|Key { pem: _, secret_name, trust_root }| {
+        [secret_name.as_deref(), trust_root.as_ref().map(name)]
+    });
+    let keyless = keyless.iter().map(|keyless| Some(name(&keyless.trust_root)));
+    let certificate = certificate.iter().flat_map(|certificate| {
+        let Certificate { authorities, subject: _, subject_regex: _, trust_root } = certificate;
+        [authorities.secret_name.as_deref(), trust_root.as_ref().map(name)]
+    });
+    let notation = notation.iter().flat_map(|notation| {
+        let Notation { trust_store, identities: _, timestamp_authorities } = notation;
+        let timestamps = timestamp_authorities.as_ref().and_then(|from| from.secret_name.as_deref());
+        [trust_store.secret_name.as_deref(), timestamps]
+    });
+    key.chain(keyless).chain(certificate).chain(notation).flatten()
 }
 
 #[cfg(test)]
@@ -101,6 +137,14 @@ mod tests {
         b"-----BEGIN ENCRYPTED SIGSTORE PRIVATE KEY-----\nsecret",
         found(PUBLIC_KEY, PRIVATE)
     )]
+    #[case::trust_root(TRUST_ROOT, b"{}", found(TRUST_ROOT, "{}"))]
+    #[case::authorities(AUTHORITIES, b"text", found(AUTHORITIES, "text"))]
+    #[case::timestamps(
+        TIMESTAMP_AUTHORITIES,
+        b"-----BEGIN PRIVATE KEY-----",
+        found(TIMESTAMP_AUTHORITIES, PRIVATE)
+    )]
+    #[case::its_neighbour("tls.key", b"secret", Material::Found(BTreeMap::new()))]
     #[case::of_others("password", b"secret", Material::Found(BTreeMap::new()))]
     #[case::beside_it("cosign.key", b"secret", Material::Found(BTreeMap::new()))]
     fn what_is_read(#[case] key: &str, #[case] value: &[u8], #[case] expected: Material) {
@@ -111,6 +155,6 @@ mod tests {
     fn values_are_bounded() {
         let longest = "a".repeat(MAX_VALUE);
         assert_eq!(of(PUBLIC_KEY, longest.as_bytes()), found(PUBLIC_KEY, &longest));
-        assert_eq!(of(PUBLIC_KEY, format!("{longest}a").as_bytes()), found(PUBLIC_KEY, ""));
+        assert_eq!(of(PUBLIC_KEY, format!("{longest}a").as_bytes()), Material::Found(BTreeMap::new()));
     }
 }

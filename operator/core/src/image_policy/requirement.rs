@@ -1,15 +1,12 @@
 //! From what a policy requires, as it is written, to what `berth_trust` judges by. Every error names the field.
 
-use std::{collections::BTreeMap, fmt::Display, str::FromStr};
+use std::{fmt::Display, str::FromStr};
 
 use berth_crds::image_policy as written;
 use berth_registry_core::Age;
-use berth_trust::{Authority, By, Condition, Exception, ImagePattern, PublicKey, Quorum, Requirement};
+use berth_trust::{Condition, Exception, ImagePattern, Quorum, Requirement};
 
-use crate::image_policy::{InvalidPolicy, Material, PUBLIC_KEY, invalid::spec, scope::pattern};
-
-/// What became of each Secret, by name.
-type Secrets = BTreeMap<String, Material>;
+use crate::image_policy::{InvalidPolicy, Secrets, authority::authority, invalid::spec, scope::pattern};
 
 /// The requirement at `path`.
 pub(super) fn requirement(
@@ -65,44 +62,6 @@ fn quorum(
     let threshold = usize::try_from(threshold.unwrap_or(1)).unwrap_or(0);
     Quorum::new(threshold, authorities.collect::<Result<_, _>>()?, max_age.map(Age::as_duration))
         .map_err(|error| spec(path, error))
-}
-
-fn authority(
-    path: &str,
-    authority: &written::Authority,
-    secrets: &Secrets,
-) -> Result<Authority, InvalidPolicy> {
-    let written::Authority { name, valid_until, key } = authority;
-    Ok(Authority {
-        name: name.clone(),
-        by: By::Key { key: public_key(&format!("{path}.key"), key, secrets)?, log: None },
-        valid_until: valid_until.as_ref().map(|time| time.0),
-    })
-}
-
-fn public_key(path: &str, key: &written::Key, secrets: &Secrets) -> Result<PublicKey, InvalidPolicy> {
-    let written::Key { pem, secret_name } = key;
-    let (path, pem) = text(path, pem.as_deref(), secret_name.as_deref(), PUBLIC_KEY, secrets)?;
-    PublicKey::from_pem(pem).map_err(|error| InvalidPolicy::Key { path, cause: error.to_string() })
-}
-
-/// Public text from the policy itself or from a key of a Secret, with the path of the field that it comes from.
-fn text<'a>(
-    path: &str,
-    pem: Option<&'a str>,
-    secret: Option<&str>,
-    key: &str,
-    secrets: &'a Secrets,
-) -> Result<(String, &'a str), InvalidPolicy> {
-    match (pem, secret) {
-        (Some(pem), None) => Ok((format!("{path}.pem"), pem)),
-        (None, Some(secret)) => {
-            let path = format!("{path}.secretName");
-            let value = Material::value(secrets, &path, secret, key)?;
-            Ok((path, value))
-        }
-        _ => Err(spec(path, "write exactly one of pem and secretName")),
-    }
 }
 
 /// The exception at `path`.
