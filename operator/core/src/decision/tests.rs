@@ -42,7 +42,7 @@ fn seen(vector: &str, spec: &ImagePolicySpec) -> Look {
             .collect(),
     });
     let subject = text(&vector["subject"]).parse().unwrap();
-    let evidence = Evidence { subject, artifacts: artifacts.collect() };
+    let evidence = Evidence { subject, described: None, artifacts: artifacts.collect(), indexes: Vec::new() };
     let policy = Rules::new(spec, &secrets()).policy.unwrap();
     Look::Seen(Facts::establish(&evidence, policy.anchors(), &Bounds::default()).unwrap())
 }
