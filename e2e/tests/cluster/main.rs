@@ -17,6 +17,7 @@ mod replication;
 mod rolling;
 mod schema;
 mod tenants;
+mod trust;
 
 /// The ServiceAccount of the operator, as the audit log names it.
 const OPERATOR: &str = "berth-system:berth-operator";
