@@ -283,7 +283,7 @@ impl Answer {
 
     /// A complaint about the whole request, said in the policy's mode. `policy` is `NAMESPACE/NAME`.
     pub fn complain(policy: &str, mode: Mode, complaint: impl Display) -> Self {
-        Self::new(vec![(mode, format!("ImagePolicy {policy}: {complaint}"))])
+        Self::new(&[(mode, format!("ImagePolicy {policy}: {complaint}"))])
     }
 
     /// The answer of a policy that is not in order: what it governs, it cannot judge.
@@ -310,11 +310,11 @@ impl Answer {
             };
             Some((insistence, complaint(policy, subject, finding)?))
         });
-        Self::new(complaints.collect())
+        Self::new(&complaints.collect::<Vec<_>>())
     }
 
     /// Each complaint is told to whom its mode says.
-    fn new(complaints: Vec<(Mode, String)>) -> Self {
+    fn new(complaints: &[(Mode, String)]) -> Self {
         let told = |wanted: Mode| {
             let mut lines: Vec<_> = complaints
                 .iter()

@@ -146,7 +146,7 @@ impl By {
 }
 
 /// How far a signer's clock may be ahead of ours.
-const SKEW: Duration = Duration::from_secs(5 * 60);
+const SKEW: Duration = Duration::from_mins(5);
 
 /// The shortest time that there is.
 const INSTANT: Duration = Duration::from_nanos(1);

@@ -86,19 +86,16 @@ impl Examination<'_> {
         let listed =
             index.digest.matches(&index.manifest).then(|| signed::parse(&index.manifest).ok()).flatten();
         let listed = listed.filter(|it| it.manifests.iter().any(|child| child.digest == self.facts.subject));
-        match listed {
-            Some(manifest) => {
-                let size = index.manifest.len() as u64;
-                let described = Described { media_type: manifest.media_type, size };
-                self.subjects.push((index.digest.clone(), Some(described)));
-                true
-            }
-            None => {
-                let place = Place { manifest: index.digest.clone(), layer: None };
-                let why = "the index that it is about does not list the image".to_owned();
-                self.refuse(&place, Cause::Malformed { by: None, why });
-                false
-            }
+        if let Some(manifest) = listed {
+            let size = index.manifest.len() as u64;
+            let described = Described { media_type: manifest.media_type, size };
+            self.subjects.push((index.digest.clone(), Some(described)));
+            true
+        } else {
+            let place = Place { manifest: index.digest.clone(), layer: None };
+            let why = "the index that it is about does not list the image".to_owned();
+            self.refuse(&place, Cause::Malformed { by: None, why });
+            false
         }
     }
 
@@ -113,7 +110,7 @@ impl Examination<'_> {
         let mut known = false;
         for (id, anchor) in self.anchors.iter() {
             let payload = || presented().map(|presented| presented.payload().to_vec());
-            let signer = match anchor {
+            let verified = match anchor {
                 Anchor::Key(key) if key.verifies(&signed.message, &signed.signature) => {
                     let times = self.times(|log| presented()?.proven(log, key));
                     Ok((Signer::Key(id.clone()), times, signed.payload.clone()))
@@ -140,14 +137,14 @@ impl Examination<'_> {
                     })
                 }
             };
-            match signer {
+            match verified {
                 Ok((by, times, payload)) => {
                     known = true;
                     self.believe(place, form, by, times, (signed.claims)(&payload));
                 }
                 // Made with a key: that is no business of a trust root.
                 Err(Refused::NoCertificate) => {}
-                Err(refused) => self.refused(place, id, refused),
+                Err(refused) => self.refused(place, id, &refused),
             }
         }
         if !known {
@@ -218,8 +215,8 @@ impl Examination<'_> {
             }
             match outcome {
                 Some(Ok((about, by))) => self.believe_notary(place, id, about, by),
-                Some(Err(refused)) => self.refused(place, id, refused),
-                None => self.refused(place, id, "the image's own manifest was not looked at"),
+                Some(Err(refused)) => self.refused(place, id, &refused),
+                None => self.refused(place, id, &"the image's own manifest was not looked at"),
             }
         }
         if !known {
@@ -243,7 +240,7 @@ impl Examination<'_> {
         });
     }
 
-    fn refused(&mut self, place: &Place, by: &AnchorId, why: impl ToString) {
+    fn refused(&mut self, place: &Place, by: &AnchorId, why: &impl ToString) {
         self.refuse(place, Cause::Refused { by: by.clone(), why: why.to_string() });
     }
 

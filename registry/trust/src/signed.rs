@@ -43,7 +43,7 @@ pub(crate) struct Found<'a> {
 
 pub(crate) enum Content<'a> {
     /// A statement in one of cosign's forms, with the layer that it is.
-    Signed { form: Form, signed: Signed, layer: Descriptor, bytes: &'a [u8] },
+    Signed { form: Form, signed: Signed, layer: Box<Descriptor>, bytes: &'a [u8] },
     /// An envelope of the Notary Project.
     Notary { media_type: String, envelope: &'a [u8] },
 }
@@ -83,7 +83,7 @@ fn read_layer<'a>(layer: &Descriptor, bytes: &'a [u8]) -> Result<Content<'a>, St
         kind::ENVELOPE => (Form::Classic, dsse::read(bytes)?),
         _ => (Form::Bundle, bundle::read(bytes)?),
     };
-    Ok(Content::Signed { form, signed, layer: layer.clone(), bytes })
+    Ok(Content::Signed { form, signed, layer: Box::new(layer.clone()), bytes })
 }
 
 /// A manifest without repeated keys. `mediaType` is optional in the OCI format, so its absence means that format.
