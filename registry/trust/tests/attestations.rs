@@ -139,10 +139,10 @@ fn a_predicate_of_any_shape_is_no_way_past() {
 }
 
 #[rstest]
-#[case::duplicate_type(r#"{"_type":"https://in-toto.io/Statement/v1","predicateType":"x","predicateType":"https://example.com/review/v1","subject":[],"predicate":{}}"#)]
-#[case::duplicate_in_predicate(r#"{"_type":"https://in-toto.io/Statement/v1","predicateType":"https://example.com/review/v1","subject":[],"predicate":{"a":1,"a":2}}"#)]
+#[case::duplicate_type(r#"{"_type":"https://in-toto.io/Statement/v1","predicateType":"x","predicateType":"https://example.com/review/v1","subject":[{"digest":{"sha256":"6105d6cc76af400325e94d588ce511be5bfdbb73b437dc51eca43917d7a43e3d"}}],"predicate":{}}"#)]
+#[case::duplicate_in_predicate(r#"{"_type":"https://in-toto.io/Statement/v1","predicateType":"https://example.com/review/v1","subject":[{"digest":{"sha256":"6105d6cc76af400325e94d588ce511be5bfdbb73b437dc51eca43917d7a43e3d"}}],"predicate":{"a":1,"a":2}}"#)]
 #[case::no_subject(r#"{"_type":"https://in-toto.io/Statement/v1","predicateType":"https://example.com/review/v1","subject":[],"predicate":{}}"#)]
-#[case::other_version(r#"{"_type":"https://in-toto.io/Statement/v2","predicateType":"https://example.com/review/v1","subject":[],"predicate":{}}"#)]
+#[case::other_version(r#"{"_type":"https://in-toto.io/Statement/v2","predicateType":"https://example.com/review/v1","subject":[{"digest":{"sha256":"6105d6cc76af400325e94d588ce511be5bfdbb73b437dc51eca43917d7a43e3d"}}],"predicate":{}}"#)]
 #[case::no_object("[]")]
 fn signed_nonsense_is_malformed(#[case] payload: &str) {
     let (pen, subject) = (Pen::new(1), Digest::sha256(b"image"));

@@ -7,7 +7,7 @@
 mod support;
 
 use berth_trust::{
-    Authority, By, Evidence, Facts, Matcher, Policy, PublicKey, Quorum, Requirement,
+    Authority, Bounds, By, Evidence, Facts, Matcher, Policy, PublicKey, Quorum, Requirement,
     sigstore::{CertificateAuthorities, TrustRoot},
 };
 use jiff::{SignedDuration, Timestamp};
@@ -154,6 +154,40 @@ fn a_log_entry_is_bound_to_its_signature() {
     assert_eq!(reason(&|it| it["tlogEntries"] = json!([])), "NotProven");
     assert_eq!(reason(&|it| it["tlogEntries"][0]["integratedTime"] = "1".into()), "NotProven");
     assert_eq!(reason(&|it| it["tlogEntries"][0]["logIndex"] = "1".into()), "NotProven");
+}
+
+/// Facts that were established for everybody at once give each policy the verdict that it would come to alone.
+#[rstest]
+fn the_anchors_of_others_change_no_verdict(
+    #[values(
+        "keyless-v1",
+        "keyless-classic-time",
+        "keyless-no-sct",
+        "key-p256-v1",
+        "key-p256-classic",
+        "certificate-v1"
+    )]
+    name: &str,
+) {
+    let all = [
+        alice(),
+        key(None),
+        key(ours()),
+        key(theirs()),
+        certificate(".*", None),
+        certificate(".*", ours()),
+        certificate("nobody", theirs()),
+    ];
+    let policies = all.map(|by| signed(authority(by)));
+    let anchors = policies.iter().flat_map(|policy| policy.anchors().clone()).collect();
+    let evidence = beside(name);
+    let shared = Facts::establish(&evidence, &anchors, &Bounds::default()).unwrap();
+    let now = within(&shared);
+    for policy in &policies {
+        let alone = policy.verdict(&image(), &facts(policy, &evidence), now);
+        assert_eq!(policy.verdict(&image(), &shared, now), alone);
+        assert_eq!(policy.verdict(&image(), &policy.relevant(&shared), now), alone);
+    }
 }
 
 /// Who signs with a certificate signs attestations, too, and cosign says how.

@@ -1,7 +1,5 @@
 //! A signer of the tests: writes signatures and attestations as cosign does, about anything and with any content.
 
-use std::collections::BTreeMap;
-
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use berth_registry_core::Digest;
@@ -64,12 +62,16 @@ impl Pen {
 
     /// A classic signature.
     pub(crate) fn signs_classic(&self, subject: &Digest) -> Artifact {
-        let payload = json!({"critical": {
+        self.simple(&json!({"critical": {
             "identity": {"docker-reference": "r.svc/team/app"},
             "image": {"docker-manifest-digest": subject},
             "type": "cosign container image signature",
-        }, "optional": null})
-        .to_string();
+        }, "optional": null}))
+    }
+
+    /// A classic signature over anything.
+    pub(crate) fn simple(&self, payload: &Value) -> Artifact {
+        let payload = payload.to_string();
         let signature = STANDARD.encode(self.0.sign(payload.as_bytes()));
         artifact(kind::SIMPLE_SIGNING, &payload, &json!({"dev.cosignproject.cosign/signature": signature}))
     }
@@ -88,14 +90,24 @@ pub(crate) fn statement(subject: &Digest, kind: &str, predicate: &Value) -> Stri
 
 /// A manifest with one layer.
 pub(crate) fn artifact(media_type: &str, layer: &str, annotations: &Value) -> Artifact {
-    let digest = Digest::sha256(layer.as_bytes());
+    artifact_of(&[(media_type, layer, annotations)])
+}
+
+/// A manifest with layers: media type, content, annotations.
+pub(crate) fn artifact_of(layers: &[(&str, &str, &Value)]) -> Artifact {
+    let descriptors: Vec<_> = layers
+        .iter()
+        .map(|(media_type, layer, annotations)| {
+            let digest = Digest::sha256(layer.as_bytes());
+            json!({"mediaType": media_type, "digest": digest, "size": layer.len(), "annotations": annotations})
+        })
+        .collect();
     let manifest = json!({
         "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
         "config": {"mediaType": "application/vnd.oci.empty.v1+json", "digest": Digest::sha256(b"{}"), "size": 2},
-        "layers": [{"mediaType": media_type, "digest": digest, "size": layer.len(), "annotations": annotations}],
+        "layers": descriptors,
     });
-    Artifact {
-        manifest: manifest.to_string().into_bytes(),
-        layers: BTreeMap::from([(digest, layer.as_bytes().to_vec())]),
-    }
+    let layers =
+        layers.iter().map(|(_, layer, _)| (Digest::sha256(layer.as_bytes()), layer.as_bytes().to_vec()));
+    Artifact { manifest: manifest.to_string().into_bytes(), layers: layers.collect() }
 }
