@@ -8,9 +8,13 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    schema::{AGE, CIDR, CRON, GLOB, NAME_MESSAGE, NAME_RULE, SUBDOMAIN, conditions, labels, quantities},
+    schema::{AGE, CIDR, CRON, GLOB, NAME_MESSAGE, NAME_RULE, annotations, conditions, labels, quantities},
     shared::SecretReference,
 };
+
+mod storage;
+
+pub use storage::{Azure, Gcs, Memory, S3, Storage, Volume};
 
 /// What a Registry shall be.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
@@ -47,17 +51,22 @@ use crate::{
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("!has(self.replicas) || self.replicas <= 1 || has(self.storage.s3)")
-        .message("more than one replica needs storage.s3: a volume or memory cannot be shared by replicas"),
-    validation = Rule::new("!has(self.redirects) || has(self.storage.s3)")
-        .message("redirects needs storage.s3: only a bucket can be read by clients")
+    validation = Rule::new(
+        "!has(self.replicas) || self.replicas <= 1 || \
+         has(self.storage.s3) || has(self.storage.gcs) || has(self.storage.azure)"
+    )
+    .message("more than one replica needs storage.s3, gcs or azure: a volume or memory cannot be shared by replicas"),
+    validation = Rule::new(
+        "!has(self.redirects) || has(self.storage.s3) || has(self.storage.gcs) || has(self.storage.azure)"
+    )
+    .message("redirects needs storage.s3, gcs or azure: only a bucket can be read by clients")
 )]
 pub struct RegistrySpec {
-    /// How many servers; one if not given. More than one needs `storage.s3`.
+    /// How many servers; one if not given. More than one needs a bucket: `storage.s3`, `gcs` or `azure`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 32))]
     pub replicas: Option<i32>,
-    /// Where the content is kept: exactly one of s3, volume and memory, which cannot be exchanged later.
+    /// Where the content is kept: exactly one of s3, gcs, azure, volume and memory, which cannot be exchanged later.
     pub storage: Storage,
     /// Who may call.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -71,100 +80,13 @@ pub struct RegistrySpec {
     /// Tells requests as traces to an OpenTelemetry collector; none are told if not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traces: Option<Traces>,
-    /// How the servers are placed.
+    /// How the servers are placed, and who they are to the cloud.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod: Option<PodOptions>,
     /// While true, nothing of this Registry is changed or repaired, and its jobs do not run. The servers go on.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub paused: bool,
 }
-
-/// Where the content is kept: exactly one member. The member cannot be exchanged for another.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
-#[x_kube(
-    validation = Rule::new("[has(self.s3), has(self.volume), has(self.memory)].exists_one(given, given)")
-        .message("storage takes exactly one of s3, volume and memory"),
-    validation = Rule::new(
-        "has(self.s3) == has(oldSelf.s3) && has(self.volume) == has(oldSelf.volume) && has(self.memory) == has(oldSelf.memory)"
-    )
-    .message("the kind of storage cannot be changed: create another Registry and replicate into it")
-)]
-pub struct Storage {
-    /// A bucket of an S3-compatible object store.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub s3: Option<S3>,
-    /// A PersistentVolumeClaim.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub volume: Option<Volume>,
-    /// The server's memory: gone when the pod is. For trying things out.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub memory: Option<Memory>,
-}
-
-/// A bucket of an S3-compatible object store.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct S3 {
-    /// The bucket's name. It must exist.
-    #[schemars(length(min = 3, max = 63), regex(pattern = r"^[a-z0-9][a-z0-9.-]*[a-z0-9]$"))]
-    pub bucket: String,
-    /// Put before every key, so that several registries can share a bucket.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 256), regex(pattern = r"^[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*/?$"))]
-    pub prefix: Option<String>,
-    /// The region that requests are signed for.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 64), regex(pattern = "^[A-Za-z0-9-]+$"))]
-    pub region: Option<String>,
-    /// URL of the service; AWS if not given.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 512), regex(pattern = r"^https?://[A-Za-z0-9.:\[\]-]+/?$"))]
-    pub endpoint: Option<String>,
-    /// Secret with the keys `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`; without it the environment of the pod decides.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub credentials: Option<SecretReference>,
-    /// Secret with the key `ca.crt`: certificates to trust the endpoint by, beside the public ones.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ca: Option<SecretReference>,
-}
-
-/// A PersistentVolumeClaim: one that is made (`size`), or one that exists (`claimName`).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
-#[serde(rename_all = "camelCase")]
-#[x_kube(
-    validation = Rule::new("has(self.size) != has(self.claimName)")
-        .message("volume takes exactly one of size and claimName"),
-    validation = Rule::new("!has(self.storageClassName) || has(self.size)")
-        .message("storageClassName belongs to size: an existing claim has its class already"),
-    validation = Rule::new(
-        "has(self.claimName) == has(oldSelf.claimName) && (!has(self.claimName) || self.claimName == oldSelf.claimName) && \
-         has(self.storageClassName) == has(oldSelf.storageClassName) && \
-         (!has(self.storageClassName) || self.storageClassName == oldSelf.storageClassName)"
-    )
-    .message("the volume cannot be exchanged: create another Registry and replicate into it"),
-    validation = Rule::new(
-        "!has(self.size) || !has(oldSelf.size) || quantity(self.size).compareTo(quantity(oldSelf.size)) >= 0"
-    )
-    .message("a volume can grow, not shrink")
-)]
-pub struct Volume {
-    /// Size of the claim to make, for example `20Gi`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 24), regex(pattern = "^[1-9][0-9]*(Ki|Mi|Gi|Ti|Pi|k|M|G|T|P)?$"))]
-    pub size: Option<String>,
-    /// Class of the claim to make; the cluster's default if not given.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253), regex(pattern = SUBDOMAIN))]
-    pub storage_class_name: Option<String>,
-    /// An existing claim in the same namespace.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253), regex(pattern = SUBDOMAIN))]
-    pub claim_name: Option<String>,
-}
-
-/// Nothing to say about memory.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Memory {}
 
 /// Who may call.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -306,10 +228,25 @@ pub enum TagStatus {
     Any,
 }
 
-/// How the servers are placed.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+/// How the servers are placed, and who they are to the cloud.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new(
+        "!has(self.labels) || self.labels.all(key, !key.startsWith('app.kubernetes.io/') && !key.startsWith('berth.dev/'))"
+    )
+    .message("labels that begin with app.kubernetes.io/ or berth.dev/ are Berth's own: choose others")
+)]
 pub struct PodOptions {
+    /// Labels of the servers' pods, beside Berth's own; for example `azure.workload.identity/use: "true"`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "labels")]
+    pub labels: BTreeMap<String, String>,
+    /// Annotations of the servers' ServiceAccount, by which clouds give it an identity; for example
+    /// `iam.gke.io/gcp-service-account`, `azure.workload.identity/client-id` or `eks.amazonaws.com/role-arn`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "annotations")]
+    pub service_account_annotations: BTreeMap<String, String>,
     /// Resources of the server's container.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<Resources>,

@@ -20,6 +20,12 @@ pub(crate) const CRON: &str = r"^[0-9A-Za-z*/,?-]+( [0-9A-Za-z*/,?-]+){4}$";
 /// A network, as it looks; what it means is checked by the operator.
 pub(crate) const CIDR: &str = "^[0-9A-Fa-f.:]+/[0-9]{1,3}$";
 
+/// What stands before every key in a bucket.
+pub(crate) const PREFIX: &str = r"^[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*/?$";
+
+/// URL of a service, without a path.
+pub(crate) const ENDPOINT: &str = r"^https?://[A-Za-z0-9.:\[\]-]+/?$";
+
 /// Key of a label, with its optional prefix.
 pub(crate) const LABEL_KEY: &str = r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$";
 
@@ -39,6 +45,15 @@ pub(crate) fn labels(_: &mut SchemaGenerator) -> Schema {
         "type": "object",
         "maxProperties": 16,
         "additionalProperties": {"type": "string", "maxLength": 63, "pattern": LABEL_VALUE}
+    })
+}
+
+/// Annotations.
+pub(crate) fn annotations(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "object",
+        "maxProperties": 16,
+        "additionalProperties": {"type": "string", "maxLength": 1024}
     })
 }
 

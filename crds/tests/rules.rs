@@ -48,11 +48,15 @@ fn names(#[case] name: &str, #[case] valid: bool) {
 #[rstest]
 #[case(json!({"memory": {}}), OK)]
 #[case(json!({"s3": {"bucket": "abc"}}), OK)]
+#[case(json!({"gcs": {"bucket": "abc"}}), OK)]
+#[case(json!({"azure": {"account": "abc", "container": "abc"}}), OK)]
+#[case(json!({"gcs": {"bucket": "abc"}, "azure": {"account": "abc", "container": "abc"}}), "exactly one of s3, gcs, azure, volume and memory")]
+#[case(json!({"s3": {"bucket": "abc"}, "gcs": {"bucket": "abc"}}), "exactly one of s3, gcs, azure, volume and memory")]
 #[case(json!({"volume": {"size": "1Gi"}}), OK)]
 #[case(json!({"volume": {"size": "1Gi", "storageClassName": "fast"}}), OK)]
 #[case(json!({"volume": {"claimName": "data"}}), OK)]
-#[case(json!({}), "exactly one of s3, volume and memory")]
-#[case(json!({"memory": {}, "s3": {"bucket": "abc"}}), "exactly one of s3, volume and memory")]
+#[case(json!({}), "exactly one of s3, gcs, azure, volume and memory")]
+#[case(json!({"memory": {}, "s3": {"bucket": "abc"}}), "exactly one of s3, gcs, azure, volume and memory")]
 #[case(json!({"volume": {}}), "exactly one of size and claimName")]
 #[case(json!({"volume": {"size": "1Gi", "claimName": "data"}}), "exactly one of size and claimName")]
 #[case(json!({"volume": {"claimName": "data", "storageClassName": "fast"}}), "storageClassName belongs to size")]
@@ -63,6 +67,11 @@ fn storage_members(#[case] storage: Value, #[case] refusal: &str) {
 #[rstest]
 #[case(json!({"s3": {"bucket": "abc"}}), json!({"s3": {"bucket": "other"}}), OK)]
 #[case(json!({"s3": {"bucket": "abc"}}), json!({"memory": {}}), "kind of storage cannot be changed")]
+#[case(json!({"s3": {"bucket": "abc"}}), json!({"gcs": {"bucket": "abc"}}), "kind of storage cannot be changed")]
+#[case(json!({"gcs": {"bucket": "abc"}}), json!({"gcs": {"bucket": "abc", "credentials": {"secretName": "a"}}}), OK)]
+#[case(json!({"gcs": {"bucket": "abc"}}), json!({"azure": {"account": "abc", "container": "abc"}}), "kind of storage cannot be changed")]
+#[case(json!({"azure": {"account": "abc", "container": "abc"}}), json!({"azure": {"account": "abc", "container": "abc", "credentials": {"secretName": "a"}}}), OK)]
+#[case(json!({"azure": {"account": "abc", "container": "abc"}}), json!({"memory": {}}), "kind of storage cannot be changed")]
 #[case(json!({"memory": {}}), json!({"volume": {"size": "1Gi"}}), "kind of storage cannot be changed")]
 #[case(json!({"volume": {"size": "1Gi"}}), json!({"volume": {"size": "2Gi"}}), OK)]
 #[case(json!({"volume": {"size": "2Gi"}}), json!({"volume": {"size": "1Gi"}}), "can grow, not shrink")]
@@ -75,6 +84,8 @@ fn storage_changes(#[case] old: Value, #[case] new: Value, #[case] refusal: &str
 
 #[rstest]
 #[case(json!({"replicas": 2, "storage": {"s3": {"bucket": "abc"}}}), OK)]
+#[case(json!({"replicas": 2, "storage": {"gcs": {"bucket": "abc"}}}), OK)]
+#[case(json!({"replicas": 2, "storage": {"azure": {"account": "abc", "container": "abc"}}}), OK)]
 #[case(json!({"replicas": 1, "storage": {"memory": {}}}), OK)]
 #[case(json!({"replicas": 0, "storage": {"volume": {"size": "1Gi"}}}), OK)]
 #[case(json!({"replicas": 2, "storage": {"memory": {}}}), "more than one replica needs storage.s3")]
@@ -106,10 +117,21 @@ fn lifecycle_schedules(#[case] lifecycle: Value, #[case] refusal: &str) {
 
 #[rstest]
 #[case(json!({"s3": {"bucket": "abc"}}), OK)]
+#[case(json!({"gcs": {"bucket": "abc"}}), OK)]
+#[case(json!({"azure": {"account": "abc", "container": "abc"}}), OK)]
 #[case(json!({"memory": {}}), "redirects needs storage.s3")]
 fn redirects_lead_to_a_bucket(#[case] storage: Value, #[case] refusal: &str) {
     let spec = json!({"storage": storage, "redirects": {"networks": ["10.0.0.0/8"]}});
     expect::<Registry>(&spec, None, refusal);
+}
+
+#[rstest]
+#[case(json!({"labels": {"azure.workload.identity/use": "true"}}), OK)]
+#[case(json!({"labels": {"app.kubernetes.io/name": "mine"}}), "are Berth's own")]
+#[case(json!({"labels": {"berth.dev/registry": "mine"}}), "are Berth's own")]
+#[case(json!({"serviceAccountAnnotations": {"iam.gke.io/gcp-service-account": "a@b"}}), OK)]
+fn labels_of_pods(#[case] pod: Value, #[case] refusal: &str) {
+    expect::<Registry>(&json!({"storage": {"memory": {}}, "pod": pod}), None, refusal);
 }
 
 #[rstest]

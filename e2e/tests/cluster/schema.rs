@@ -98,11 +98,11 @@ fn registries() -> Vec<Case> {
     };
     vec![
         ("Registry", json!({}), "spec.storage", "Required"),
-        storage(json!({}), "spec.storage", "exactly one of s3, volume and memory"),
+        storage(json!({}), "spec.storage", "exactly one of s3, gcs, azure, volume and memory"),
         storage(
             json!({"memory": {}, "s3": {"bucket": "abc"}}),
             "spec.storage",
-            "exactly one of s3, volume and memory",
+            "exactly one of s3, gcs, azure, volume and memory",
         ),
         storage(json!({"volume": {}}), "spec.storage.volume", "exactly one of size and claimName"),
         storage(

@@ -1,6 +1,7 @@
 //! A Registry, from its spec to the objects that it becomes and back to its status: `validate` turns spec and world into
 //! a type that cannot be wrong, `build` turns that into desired objects, `status` says what came of it. All pure.
 
+pub mod bucket;
 pub mod build;
 pub mod config;
 pub mod error;

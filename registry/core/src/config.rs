@@ -19,7 +19,7 @@ pub struct ServerConfig {
     /// `memory:`, `file:///path`, `s3://bucket/prefix`, `gs://bucket/prefix` or `az://account/container/prefix`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub store: Option<String>,
-    /// PEM file with the certificates that the S3 endpoint is to be trusted by, beside the public ones.
+    /// PEM file with the certificates that the bucket's service is to be trusted by, beside the public ones.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub store_ca_file: Option<PathBuf>,
     /// PEM files of the server's certificate chain and key.

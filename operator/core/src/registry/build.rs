@@ -70,13 +70,16 @@ pub fn build(
     let config = config::server_config(registry, installation, &mounts);
     let yaml = serde_yaml::to_string(&config)?;
     let store_secrets = match &registry.storage {
-        Storage::S3 { secrets, .. } => secrets.as_str(),
+        Storage::Bucket(bucket) => bucket.secrets.as_str(),
         Storage::Volume { .. } | Storage::Memory => "",
     };
-    // What a server picks up while it runs is no reason to replace it.
-    let config_hash = objects::hash(&(config.fixed(), store_secrets));
+    // What a server picks up while it runs is no reason to replace it. Clouds give a Pod its identity when it begins.
+    let identity = &registry.pod.service_account_annotations;
+    let config_hash = objects::hash(&(config.fixed(), store_secrets, identity));
+    let mut account = owner.child(owner.name.clone());
+    account.annotations = (!identity.is_empty()).then(|| identity.clone());
     let server_account = ServiceAccount {
-        metadata: owner.child(owner.name.clone()),
+        metadata: account,
         automount_service_account_token: Some(false),
         ..ServiceAccount::default()
     };

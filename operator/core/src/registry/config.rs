@@ -29,6 +29,7 @@ pub struct Mounts {
     events: Mount,
     users: Option<Mount>,
     store_ca: Option<Mount>,
+    store_key: Option<Mount>,
     data: Option<Mount>,
     traces: Option<Mount>,
     traces_ca: Option<Mount>,
@@ -38,16 +39,10 @@ impl Mounts {
     /// Those that this Registry needs.
     pub fn new(registry: &ValidRegistry) -> Self {
         let name = &registry.owner.name;
-        let (store_ca, data) = match &registry.storage {
-            Storage::S3 { s3, .. } => {
-                let ca = s3
-                    .ca
-                    .as_ref()
-                    .map(|ca| Mount::secret("store-ca", &ca.secret_name, "/etc/berth/store-ca", &["ca.crt"]));
-                (ca, None)
-            }
-            Storage::Volume { claim, .. } => (None, Some(Mount::claim("data", claim, DATA))),
-            Storage::Memory => (None, None),
+        let (store_ca, store_key, data) = match &registry.storage {
+            Storage::Bucket(bucket) => (bucket.ca(), bucket.key_file(), None),
+            Storage::Volume { claim, .. } => (None, None, Some(Mount::claim("data", claim, DATA))),
+            Storage::Memory => (None, None, None),
         };
         let users = registry.users.as_ref();
         let traces = registry.traces.as_ref();
@@ -60,6 +55,7 @@ impl Mounts {
             events: Mount::token("events-token", EVENTS_AUDIENCE, "/etc/berth/events"),
             users: users.map(|secret| Mount::secret("users", secret, "/etc/berth/users", &["htpasswd"])),
             store_ca,
+            store_key,
             data,
             traces: headers.map(|secret| {
                 Mount::secret("traces", &secret.secret_name, "/etc/berth/traces", &["headers"])
@@ -76,7 +72,7 @@ impl Mounts {
 
     /// All of them.
     pub fn into_vec(self) -> Vec<Mount> {
-        let optional = [self.users, self.store_ca, self.data, self.traces, self.traces_ca];
+        let optional = [self.users, self.store_ca, self.store_key, self.data, self.traces, self.traces_ca];
         [self.config, self.tls, self.ca, self.events]
             .into_iter()
             .chain(optional.into_iter().flatten())
@@ -129,14 +125,7 @@ pub fn server_config(registry: &ValidRegistry, installation: &Installation, moun
 
 fn store(storage: &Storage) -> String {
     match storage {
-        Storage::S3 { s3, .. } => {
-            let prefix = s3.prefix.as_deref().unwrap_or_default().trim_matches('/');
-            if prefix.is_empty() {
-                format!("s3://{}", s3.bucket)
-            } else {
-                format!("s3://{}/{prefix}", s3.bucket)
-            }
-        }
+        Storage::Bucket(bucket) => bucket.url.clone(),
         Storage::Volume { .. } => format!("file://{DATA}"),
         Storage::Memory => "memory:".to_owned(),
     }

@@ -49,7 +49,7 @@ pub enum RegistryError {
         claim: String,
     },
     /// The storage is no or more than one kind.
-    #[error("storage takes exactly one of s3, volume and memory")]
+    #[error("storage takes exactly one of s3, gcs, azure, volume and memory")]
     StorageInvalid,
     /// A field does not hold what it should.
     #[error("{field}: {cause}")]

@@ -11,6 +11,8 @@ use k8s_openapi::{
 use rstest::rstest;
 use serde_json::{Value, json};
 
+mod clouds;
+
 use super::{
     status::{Facts, Observed, Unready},
     validate::World,
@@ -51,6 +53,8 @@ fn world() -> World {
             ("users".to_owned(), data(&["htpasswd"])),
             ("s3".to_owned(), data(&["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"])),
             ("s3-ca".to_owned(), data(&["ca.crt"])),
+            ("google".to_owned(), data(&["credentials.json"])),
+            ("azure".to_owned(), data(&["AZURE_STORAGE_ACCOUNT_KEY"])),
             ("collector".to_owned(), data(&["headers", "ca.crt"])),
             ("empty".to_owned(), data(&[])),
         ]
@@ -166,6 +170,24 @@ fn config_hash(children: &Children) -> String {
     template.metadata.as_ref().unwrap().annotations.as_ref().unwrap()[workload::CONFIG_HASH].clone()
 }
 
+/// Every Secret that a spec names is watched.
+#[test]
+fn secrets_that_a_spec_names() {
+    let spec = json!({
+        "storage": {
+            "s3": {"bucket": "a", "credentials": {"secretName": "a"}, "ca": {"secretName": "b"}},
+            "gcs": {"bucket": "a", "credentials": {"secretName": "c"}, "ca": {"secretName": "d"}},
+            "azure": {"account": "a", "container": "a", "credentials": {"secretName": "e"}, "ca": {"secretName": "f"}},
+        },
+        "access": {"users": {"secretName": "g"}},
+        "traces": {"endpoint": "http://a", "headers": {"secretName": "h"}, "ca": {"secretName": "i"}},
+    });
+    let registry = registry(spec);
+    let mut names = validate::secret_names(&registry);
+    names.sort_unstable();
+    assert_eq!(names.concat(), "abcdefghi");
+}
+
 /// Servers are replaced when something changes that they do not pick up by themselves, and only then.
 #[test]
 fn servers_restart_only_for_what_matters() {
@@ -229,6 +251,15 @@ fn replication_is_granted_what_it_needs() {
 #[case(json!({"storage": {"s3": {"bucket": "abc", "credentials": {"secretName": "gone"}}}}), Some("SecretNotFound"))]
 #[case(json!({"storage": {"s3": {"bucket": "abc", "credentials": {"secretName": "users"}}}}), Some("SecretKeyMissing"))]
 #[case(json!({"storage": {"s3": {"bucket": "abc", "ca": {"secretName": "s3"}}}}), Some("SecretKeyMissing"))]
+#[case(json!({"storage": {"gcs": {"bucket": "abc"}}}), None)]
+#[case(json!({"storage": {"gcs": {"bucket": "abc", "credentials": {"secretName": "gone"}}}}), Some("SecretNotFound"))]
+#[case(json!({"storage": {"gcs": {"bucket": "abc", "credentials": {"secretName": "s3"}}}}), Some("SecretKeyMissing"))]
+#[case(json!({"storage": {"gcs": {"bucket": "abc", "ca": {"secretName": "s3"}}}}), Some("SecretKeyMissing"))]
+#[case(json!({"storage": {"azure": {"account": "abc", "container": "abc"}}}), None)]
+#[case(json!({"storage": {"azure": {"account": "abc", "container": "abc", "credentials": {"secretName": "gone"}}}}), Some("SecretNotFound"))]
+#[case(json!({"storage": {"azure": {"account": "abc", "container": "abc", "credentials": {"secretName": "s3"}}}}), Some("SecretKeyMissing"))]
+#[case(json!({"storage": {"azure": {"account": "abc", "container": "abc", "ca": {"secretName": "gone"}}}}), Some("SecretNotFound"))]
+#[case(json!({"storage": {"gcs": {"bucket": "abc"}, "azure": {"account": "abc", "container": "abc"}}}), Some("StorageInvalid"))]
 #[case(json!({"storage": {"s3": {"bucket": "abc"}}, "redirects": {"networks": ["10.0.0.0/64"]}}), Some("FieldInvalid"))]
 #[case(json!({"storage": {"memory": {}}, "traces": {"endpoint": "http://a", "headers": {"secretName": "s3"}}}), Some("SecretKeyMissing"))]
 #[case(json!({"storage": {"memory": {}}, "traces": {"endpoint": "http://a", "ca": {"secretName": "gone"}}}), Some("SecretNotFound"))]

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt, str::FromStr};
 use berth_crds::{
     Registry, ReplicationPolicy, SecretReference,
     registry::{
-        Anonymous, Lifecycle, LifecycleRule as SpecRule, PodOptions, Redirects as SpecRedirects, S3,
+        Anonymous, Lifecycle, LifecycleRule as SpecRule, PodOptions, Redirects as SpecRedirects,
         Storage as SpecStorage, TagStatus, Traces,
     },
 };
@@ -17,11 +17,13 @@ use berth_registry_core::{
 use k8s_openapi::ByteString;
 
 use super::{
-    Installation, RegistryError, data_claim,
+    Installation, RegistryError,
+    bucket::Bucket,
+    data_claim,
     jobs::{Schedule, Task, usual_time},
     maintenance_account, replication_account,
 };
-use crate::objects::{self, Owner};
+use crate::objects::Owner;
 
 /// What the cluster holds that a Registry depends on.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -35,15 +37,10 @@ pub struct World {
 }
 
 /// Where content is kept.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Storage {
-    /// A bucket. `secrets` is a hash of the Secrets' content, so that servers restart when it changes.
-    S3 {
-        /// As the user wrote it.
-        s3: S3,
-        /// Hash over the content of the Secrets.
-        secrets: String,
-    },
+    /// A bucket of some cloud.
+    Bucket(Bucket),
     /// A claim.
     Volume {
         /// Its name.
@@ -90,15 +87,14 @@ pub struct ValidRegistry {
 
 /// Names of the Secrets that a spec refers to.
 pub fn secret_names(registry: &Registry) -> Vec<&str> {
-    let s3 = registry.spec.storage.s3.as_ref();
-    let users = registry.spec.access.as_ref().and_then(|access| access.users.as_ref());
-    let credentials = s3.and_then(|s3| s3.credentials.as_ref());
-    let ca = s3.and_then(|s3| s3.ca.as_ref());
-    let traces = registry.spec.traces.as_ref();
-    let headers = traces.and_then(|traces| traces.headers.as_ref());
-    let collector_ca = traces.and_then(|traces| traces.ca.as_ref());
-    let all = [users, credentials, ca, headers, collector_ca];
-    all.into_iter().flatten().map(|reference| reference.secret_name.as_str()).collect()
+    let SpecStorage { s3, gcs, azure, .. } = &registry.spec.storage;
+    let s3 = s3.iter().flat_map(|s3| [&s3.credentials, &s3.ca]);
+    let gcs = gcs.iter().flat_map(|gcs| [&gcs.credentials, &gcs.ca]);
+    let azure = azure.iter().flat_map(|azure| [&azure.credentials, &azure.ca]);
+    let users = registry.spec.access.iter().map(|access| &access.users);
+    let traces = registry.spec.traces.iter().flat_map(|traces| [&traces.headers, &traces.ca]);
+    let all = users.chain(s3).chain(gcs).chain(azure).chain(traces);
+    all.flatten().map(|reference| reference.secret_name.as_str()).collect()
 }
 
 /// Names of the claims that a spec refers to.
@@ -157,21 +153,12 @@ pub fn validate(
 }
 
 fn storage(spec: &SpecStorage, name: &str, world: &World) -> Result<Storage, RegistryError> {
-    match (&spec.s3, &spec.volume, &spec.memory) {
-        (Some(s3), None, None) => {
-            let keys = &["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"];
-            let credentials = s3.credentials.as_ref().map(|reference| {
-                let what = "the keys AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY";
-                secret(world, reference, "storage.s3.credentials", keys, what)
-            });
-            let ca = s3
-                .ca
-                .as_ref()
-                .map(|reference| secret(world, reference, "storage.s3.ca", &["ca.crt"], "the key ca.crt"));
-            let secrets = objects::hash(&(credentials.transpose()?, ca.transpose()?));
-            Ok(Storage::S3 { s3: s3.clone(), secrets })
-        }
-        (None, Some(volume), None) => match (&volume.size, &volume.claim_name) {
+    let SpecStorage { s3, gcs, azure, volume, memory } = spec;
+    match (s3, gcs, azure, volume, memory) {
+        (Some(s3), None, None, None, None) => Bucket::s3(s3, world).map(Storage::Bucket),
+        (None, Some(gcs), None, None, None) => Bucket::gcs(gcs, world).map(Storage::Bucket),
+        (None, None, Some(azure), None, None) => Bucket::azure(azure, world).map(Storage::Bucket),
+        (None, None, None, Some(volume), None) => match (&volume.size, &volume.claim_name) {
             (Some(size), None) => Ok(Storage::Volume {
                 claim: data_claim(name),
                 make: Some((size.clone(), volume.storage_class_name.clone())),
@@ -182,12 +169,13 @@ fn storage(spec: &SpecStorage, name: &str, world: &World) -> Result<Storage, Reg
             (None, Some(claim)) => Err(RegistryError::ClaimNotFound { claim: claim.clone() }),
             _ => Err(RegistryError::StorageInvalid),
         },
-        (None, None, Some(_)) => Ok(Storage::Memory),
+        (None, None, None, None, Some(_)) => Ok(Storage::Memory),
         _ => Err(RegistryError::StorageInvalid),
     }
 }
 
-fn secret<'a>(
+/// What a Secret holds that exists and has these keys.
+pub(super) fn secret<'a>(
     world: &'a World,
     reference: &SecretReference,
     field: &'static str,

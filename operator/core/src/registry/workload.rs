@@ -20,8 +20,8 @@ use super::{
     validate::{Storage, ValidRegistry},
 };
 use crate::{
-    objects::{Owner, labels},
-    pod::{PodParts, restricted, secret_variable, variable},
+    objects::{self, Owner},
+    pod::{PodParts, restricted},
 };
 
 /// Annotation of a server's Pod: a hash of all that a running server does not pick up by itself.
@@ -42,7 +42,7 @@ pub fn component_labels(owner: &Owner, component: &str) -> BTreeMap<String, Stri
 
 /// Selects the servers' Pods. It can never change once the Deployment exists.
 pub fn server_selector(owner: &Owner) -> BTreeMap<String, String> {
-    labels(&[
+    objects::labels(&[
         ("app.kubernetes.io/name", owner.application),
         ("app.kubernetes.io/instance", &owner.name),
         (COMPONENT, "server"),
@@ -58,7 +58,7 @@ pub fn deployment(
 ) -> Deployment {
     let owner = &registry.owner;
     let strategy = match registry.storage {
-        Storage::S3 { .. } => DeploymentStrategy {
+        Storage::Bucket(_) => DeploymentStrategy {
             type_: Some("RollingUpdate".to_owned()),
             rolling_update: Some(RollingUpdateDeployment {
                 max_unavailable: Some(IntOrString::Int(0)),
@@ -69,10 +69,12 @@ pub fn deployment(
             DeploymentStrategy { type_: Some("Recreate".to_owned()), rolling_update: None }
         }
     };
+    let mut labels = registry.pod.labels.clone();
+    labels.extend(component_labels(owner, "server"));
     let selector = LabelSelector { match_labels: Some(server_selector(owner)), match_expressions: None };
     let pod = restricted(PodParts {
-        labels: component_labels(owner, "server"),
-        annotations: labels(&[(CONFIG_HASH, config_hash)]),
+        labels,
+        annotations: objects::labels(&[(CONFIG_HASH, config_hash)]),
         service_account: owner.name.clone(),
         // For TokenReviews.
         api_token: true,
@@ -115,24 +117,10 @@ pub fn deployment(
 }
 
 fn environment(storage: &Storage) -> Vec<EnvVar> {
-    let Storage::S3 { s3, .. } = storage else { return Vec::new() };
-    let mut env = Vec::new();
-    if let Some(region) = &s3.region {
-        env.push(variable("AWS_REGION", region));
+    match storage {
+        Storage::Bucket(bucket) => bucket.environment.clone(),
+        Storage::Volume { .. } | Storage::Memory => Vec::new(),
     }
-    if let Some(endpoint) = &s3.endpoint {
-        env.push(variable("AWS_ENDPOINT_URL", endpoint));
-        if endpoint.starts_with("http://") {
-            env.push(variable("AWS_ALLOW_HTTP", "true"));
-        }
-    }
-    if let Some(credentials) = &s3.credentials {
-        env.extend(
-            ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"]
-                .map(|name| secret_variable(name, &credentials.secret_name)),
-        );
-    }
-    env
 }
 
 fn probe(path: &str, period: i32, failures: i32) -> Probe {
