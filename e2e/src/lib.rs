@@ -12,6 +12,7 @@ pub mod command;
 pub mod demo;
 mod digest;
 pub mod fixtures;
+pub mod fuzz;
 pub mod image;
 pub mod interrupt;
 pub mod narrator;

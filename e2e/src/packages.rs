@@ -34,6 +34,9 @@ pub const CLIENTS: &[Needed] = &[("skopeo", "skopeo"), ("podman", "podman")];
 pub const BENCH: &[Needed] =
     &[("nginx", "nginx"), ("wrk", "wrk"), ("taskset", "util-linux"), ("setpriv", "util-linux")];
 
+/// What libFuzzer is compiled with.
+pub const FUZZING: &[Needed] = &[("c++", "g++")];
+
 /// Packages whose installation would start a service, and the service: whoever needs it here starts its own.
 const SERVICES: &[Needed] = &[("containerd", "containerd"), ("etcd-server", "etcd"), ("nginx", "nginx")];
 

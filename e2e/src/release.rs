@@ -11,6 +11,7 @@ use crate::command::{self, CommandError};
 /// The packages, and the binary of the same name that each brings.
 const REGISTRY: &str = "berth-registry";
 const OPERATOR: &str = "berth-operator";
+const FUZZER: &str = "berth-fuzz";
 
 /// Why there are no binaries.
 #[derive(Debug, thiserror::Error)]
@@ -70,6 +71,14 @@ pub fn build_bench(name: &'static str) -> Result<PathBuf, ReleaseError> {
     let mut cargo = cargo();
     cargo.args(["bench", "--no-run", "--locked", "--package", REGISTRY, "--bench", name]);
     executable(&messages(&mut cargo)?, name)
+}
+
+/// Builds the fuzzer, with Berth's own crates instrumented. All others are those of the tests, so this takes seconds.
+pub fn build_fuzzer() -> Result<PathBuf, ReleaseError> {
+    let mut cargo = cargo();
+    cargo.args(["build", "--locked", "--package", FUZZER, "--features", "libfuzzer"]);
+    cargo.env("RUSTC_WORKSPACE_WRAPPER", own_folder().join("fuzz/instrument"));
+    executable(&messages(&mut cargo)?, FUZZER)
 }
 
 fn build_packages(packages: &[&str]) -> Result<String, CommandError> {

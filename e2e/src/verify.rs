@@ -13,7 +13,7 @@ use crate::command::{self, CommandError};
 use crate::interrupt::{self, Started};
 use crate::release::cargo;
 use crate::tools::{self, Tools};
-use crate::{fixtures, packages, stage};
+use crate::{fixtures, fuzz, packages, stage};
 
 /// The version of cargo-deny that the run installs if its cache has none.
 const CARGO_DENY: &str = "0.20.2";
@@ -29,7 +29,10 @@ pub struct Scope {
     /// Run only the tests on a cluster.
     #[arg(long)]
     cluster: bool,
-    /// Arguments for the cluster tests, for example a part of a test's name.
+    /// Run only the fuzz targets; `-- TARGET -max_total_time=600` runs one for ten minutes.
+    #[arg(long, conflicts_with = "cluster")]
+    fuzz: bool,
+    /// Arguments for the cluster tests, for example a part of a test's name; with --fuzz, a target and options of libFuzzer.
     #[arg(last = true)]
     arguments: Vec<String>,
 }
@@ -37,8 +40,12 @@ pub struct Scope {
 /// Runs the checks; `false` if one failed. What was started has ended by then in every case.
 pub fn run(scope: &Scope) -> Result<bool, Box<dyn Error>> {
     let mut phases = Phases::default();
-    let done = if scope.cluster { Ok(()) } else { without_cluster(&mut phases) };
-    let done = done.and_then(|()| on_cluster(&mut phases, &scope.arguments));
+    let done = if scope.fuzz {
+        fuzzing(&mut phases, &scope.arguments)
+    } else {
+        let done = if scope.cluster { Ok(()) } else { without_cluster(&mut phases) };
+        done.and_then(|()| on_cluster(&mut phases, &scope.arguments))
+    };
     if let Err(error) = &done {
         eprintln!("\n{error}");
     }
@@ -65,7 +72,12 @@ fn without_cluster(phases: &mut Phases) -> Result<(), Box<dyn Error>> {
         let mut tests = cargo();
         tests.args(["test", "--locked", "--workspace", "--no-fail-fast"]);
         check(tests.envs(tools.environment()).envs(packages::environment()))
-    })
+    })?;
+    fuzzing(phases, &[])
+}
+
+fn fuzzing(phases: &mut Phases, arguments: &[String]) -> Result<(), Box<dyn Error>> {
+    phases.time("fuzzing", || fuzz::commands(arguments)?.iter_mut().try_for_each(check))
 }
 
 fn programs(phases: &mut Phases) -> Result<Tools, Box<dyn Error>> {
