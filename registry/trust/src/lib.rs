@@ -21,12 +21,13 @@ mod key;
 mod matcher;
 pub mod notary;
 mod policy;
+mod quorum;
 mod signed;
 pub mod sigstore;
 mod verdict;
 
 pub use anchor::{Anchor, AnchorId, Anchors};
-pub use authority::{Authority, By, Quorum};
+pub use authority::{Authority, By};
 pub use bounds::{Bounds, BoundsExceeded};
 pub use condition::{Condition, InvalidCondition};
 pub use evidence::{Artifact, Described, Evidence, Index, kind};
@@ -36,4 +37,5 @@ pub use matcher::{InvalidMatcher, Matcher};
 pub use policy::{
     Exception, ImagePattern, InvalidImagePattern, InvalidPolicy, Policy, Requirement, Unmatched,
 };
+pub use quorum::Quorum;
 pub use verdict::{Cure, Finding, Ground, Judgement, Verdict, Way, What};

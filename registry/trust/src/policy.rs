@@ -8,11 +8,11 @@ use jiff::Timestamp;
 
 use crate::{
     anchor::Anchors,
-    authority::{Meaning, Quorum},
     bounds::clip,
     clock::Clock,
     condition::Condition,
     facts::{Facts, Says},
+    quorum::{Meaning, Quorum},
     verdict::{Cure, Finding, Ground, Judgement, Verdict, Way, What},
 };
 
