@@ -202,7 +202,7 @@ impl Facts {
                 if let Says::Attestation { predicate, .. } = &mut statement.says
                     && !keep
                 {
-                    *predicate = "null".to_owned();
+                    "null".clone_into(predicate);
                 }
                 statement
             })

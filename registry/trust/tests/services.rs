@@ -24,12 +24,12 @@ fn beside(name: &str) -> Evidence {
     support::evidence(&format!("../corpus/sigstore/{name}"))
 }
 
-fn ours() -> Option<TrustRoot> {
-    Some(TrustRoot::parse(own("trusted_root.json").as_bytes()).unwrap())
+fn ours() -> TrustRoot {
+    TrustRoot::parse(own("trusted_root.json").as_bytes()).unwrap()
 }
 
-fn theirs() -> Option<TrustRoot> {
-    Some(TrustRoot::parse(PUBLIC.as_bytes()).unwrap())
+fn theirs() -> TrustRoot {
+    TrustRoot::parse(PUBLIC.as_bytes()).unwrap()
 }
 
 fn key(log: Option<TrustRoot>) -> By {
@@ -38,7 +38,7 @@ fn key(log: Option<TrustRoot>) -> By {
 
 fn alice() -> By {
     let issuer = Matcher::exact("https://issuer.example").unwrap();
-    By::Keyless { root: ours().unwrap(), issuer, subject: Matcher::exact("alice@example.com").unwrap() }
+    By::Keyless { root: ours(), issuer, subject: Matcher::exact("alice@example.com").unwrap() }
 }
 
 fn certificate(subject: &str, log: Option<TrustRoot>) -> By {
@@ -76,22 +76,22 @@ fn within(facts: &Facts) -> Timestamp {
 #[case("key-p256-classic", alice(), "UnknownSigner")]
 #[case("certificate", alice(), "SignatureRefused")]
 #[case("key-p256-v1", key(None), "Admitted")]
-#[case("key-p256-v1", key(ours()), "Admitted")]
-#[case("key-p256-v1", key(theirs()), "NotProven")]
-#[case("key-p256-v2", key(ours()), "Admitted")]
-#[case("key-p256-time", key(ours()), "Admitted")]
-#[case("key-p256-classic", key(ours()), "Admitted")]
-#[case("key-p256-classic", key(theirs()), "NotProven")]
-#[case("key-p256-classic-time", key(ours()), "Admitted")]
-#[case("key-p384-classic", key(ours()), "UnknownSigner")]
-#[case("keyless-v1", key(ours()), "UnknownSigner")]
+#[case("key-p256-v1", key(Some(ours())), "Admitted")]
+#[case("key-p256-v1", key(Some(theirs())), "NotProven")]
+#[case("key-p256-v2", key(Some(ours())), "Admitted")]
+#[case("key-p256-time", key(Some(ours())), "Admitted")]
+#[case("key-p256-classic", key(Some(ours())), "Admitted")]
+#[case("key-p256-classic", key(Some(theirs())), "NotProven")]
+#[case("key-p256-classic-time", key(Some(ours())), "Admitted")]
+#[case("key-p384-classic", key(Some(ours())), "UnknownSigner")]
+#[case("keyless-v1", key(Some(ours())), "UnknownSigner")]
 #[case("certificate", certificate(".*", None), "Admitted")]
-#[case("certificate", certificate(".*", ours()), "NotProven")]
+#[case("certificate", certificate(".*", Some(ours())), "NotProven")]
 #[case("certificate", certificate("nobody", None), "OtherSigner")]
 #[case("certificate-classic", certificate(".*", None), "Admitted")]
-#[case("certificate-v1", certificate(".*", ours()), "Admitted")]
-#[case("certificate-v1", certificate(".*", theirs()), "NotProven")]
-#[case("certificate-classic-v1", certificate(".*", ours()), "Admitted")]
+#[case("certificate-v1", certificate(".*", Some(ours())), "Admitted")]
+#[case("certificate-v1", certificate(".*", Some(theirs())), "NotProven")]
+#[case("certificate-classic-v1", certificate(".*", Some(ours())), "Admitted")]
 #[case("keyless-v1", certificate(".*", None), "SignatureRefused")]
 #[case("key-p256-v1", certificate(".*", None), "UnknownSigner")]
 fn who_signed(#[case] name: &str, #[case] by: By, #[case] reason: &str) {
@@ -103,9 +103,9 @@ fn who_signed(#[case] name: &str, #[case] by: By, #[case] reason: &str) {
 
 /// A key or a certificate that ended goes on counting for what was provably signed before.
 #[rstest]
-#[case("key-p256-v1", key(ours()))]
-#[case("key-p256-classic-time", key(ours()))]
-#[case("certificate-v1", certificate(".*", ours()))]
+#[case("key-p256-v1", key(Some(ours())))]
+#[case("key-p256-classic-time", key(Some(ours())))]
+#[case("certificate-v1", certificate(".*", Some(ours())))]
 fn what_was_signed_before_the_end_counts(#[case] name: &str, #[case] by: By) {
     let evidence = beside(name);
     let policy = |valid_until| signed(Authority { valid_until, ..authority(by.clone()) });
@@ -131,7 +131,7 @@ fn what_was_signed_before_the_end_counts(#[case] name: &str, #[case] by: By) {
 /// damage to it is not taken for its absence.
 #[test]
 fn a_log_entry_is_bound_to_its_signature() {
-    let policy = signed(authority(key(ours())));
+    let policy = signed(authority(key(Some(ours()))));
     let other: Value = {
         let other = beside("key-p256-v2");
         let layer = other.artifacts[0].layers.values().next().unwrap().clone();
@@ -172,11 +172,11 @@ fn the_anchors_of_others_change_no_verdict(
     let all = [
         alice(),
         key(None),
-        key(ours()),
-        key(theirs()),
+        key(Some(ours())),
+        key(Some(theirs())),
         certificate(".*", None),
-        certificate(".*", ours()),
-        certificate("nobody", theirs()),
+        certificate(".*", Some(ours())),
+        certificate("nobody", Some(theirs())),
     ];
     let policies = all.map(|by| signed(authority(by)));
     let anchors = policies.iter().flat_map(|policy| policy.anchors().clone()).collect();
@@ -196,7 +196,7 @@ fn words_for_what_is_missing() {
     let mut lines = Vec::new();
     for (by, name) in [
         (key(None), "key"),
-        (key(ours()), "key and log"),
+        (key(Some(ours())), "key and log"),
         (alice(), "keyless"),
         (certificate(".*", None), "certificate"),
     ] {

@@ -50,7 +50,7 @@ fn identity(trusted: &str, issuer: &str, subject: &str) -> Authority {
 }
 
 fn attested(authorities: Vec<Authority>, max_age: Option<SignedDuration>) -> Policy {
-    let max_age = max_age.map(|age| age.unsigned_abs());
+    let max_age = max_age.map(SignedDuration::unsigned_abs);
     let quorum = Quorum::new(1, authorities, max_age).unwrap();
     requiring(vec![Requirement::Attestation { predicate_type: CONDA.to_owned(), quorum, conditions: vec![] }])
 }
