@@ -12,8 +12,12 @@ pub mod validate;
 use std::{sync::Arc, time::Duration};
 
 use berth_crds::ImagePolicy;
-use berth_operator_core::webhook_configuration::{self, Installation};
+use berth_operator_core::{
+    image_policy::summary,
+    webhook_configuration::{self, Installation},
+};
 use futures::StreamExt;
+use jiff::Timestamp;
 use k8s_openapi::api::admissionregistration::v1::ValidatingWebhookConfiguration;
 use kube::{
     Api,
@@ -102,10 +106,12 @@ async fn reconcile(context: &Context, keys: &Keys) -> Result<(), kube::Error> {
     let configuration = build::configuration(&installation, &world.policies);
     let applied = apply::configuration(context, world.configuration.as_ref(), &configuration).await;
     let mut failure = None;
-    for guarded in world.policies.values() {
+    let now = Timestamp::now();
+    for ((namespace, _), guarded) in &world.policies {
         let rules = validate::rules(guarded, keys).await;
-        let state =
-            status::state(guarded.0.as_ref().ok().map(|policy| &policy.spec), &rules, applied.as_ref().err());
+        let cluster_wide = *namespace == context.settings.namespace;
+        let summary = guarded.0.as_ref().map(|policy| summary(&policy.spec, cluster_wide, now));
+        let state = status::state(summary.unwrap_or_default(), &rules, applied.as_ref().err());
         let written = match &guarded.0 {
             Ok(policy) => status::write(context, policy, &state).await,
             Err(invalid) => unreadable::write::<ImagePolicy>(context, invalid, &state).await,

@@ -1,11 +1,11 @@
 //! Fifth verb: says in the policy's own status whether it is in force, and if not, what to do. Written only when it
 //! changes.
 
-use berth_crds::{ImagePolicy, ImagePolicySpec, ImagePolicyStatus, image_policy::Scope};
+use berth_crds::{ImagePolicy, ImagePolicyStatus, image_policy::Scope};
 use berth_operator_core::{
     admission::Mode,
     conditions::State,
-    image_policy::{InvalidPolicy, Rules, summary},
+    image_policy::{InvalidPolicy, Rules},
 };
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -19,9 +19,9 @@ use serde_json::json;
 
 use crate::{Context, events, field_managers};
 
-/// What became of a policy, whose spec is `None` if it cannot be read. `applied` is the error of the webhook
+/// What became of a policy whose rules are these. `summary` says what it asks for; `applied` is the error of the webhook
 /// configuration, if it could not be written.
-pub(super) fn state(spec: Option<&ImagePolicySpec>, rules: &Rules, applied: Option<&kube::Error>) -> State {
+pub(super) fn state(summary: String, rules: &Rules, applied: Option<&kube::Error>) -> State {
     match (&rules.policy, applied) {
         (Err(error), _) => {
             let meanwhile = match rules.mode {
@@ -47,7 +47,7 @@ pub(super) fn state(spec: Option<&ImagePolicySpec>, rules: &Rules, applied: Opti
                 Mode::Warn => "Warning",
                 Mode::Audit => "Auditing",
             };
-            State::Ready { reason, message: spec.map(summary).unwrap_or_default() }
+            State::Ready { reason, message: summary }
         }
     }
 }
@@ -90,7 +90,7 @@ pub(super) async fn write(context: &Context, policy: &ImagePolicy, state: &State
 #[cfg(test)]
 mod tests {
     use super::*;
-    use berth_operator_core::image_policy::{Material, PUBLIC_KEY};
+    use berth_operator_core::image_policy::{Material, PUBLIC_KEY, summary};
     use rstest::rstest;
 
     fn policy(mode: &str) -> ImagePolicy {
@@ -130,7 +130,11 @@ cJQ2C9XkKAyPvZXIivQxaTPRXQAodApL2oI/Vo+bK979KcWrzEn/f0B/bg==
     fn states(#[case] mode: &str, #[case] secret: Material, #[case] failed: bool, #[case] reason: &str) {
         let policy = policy(mode);
         let error = failed.then_some(kube::Error::LinesCodecMaxLineLengthExceeded);
-        let state = state(Some(&policy.spec), &rules(&policy, secret), error.as_ref());
+        let state = state(
+            summary(&policy.spec, false, Timestamp::UNIX_EPOCH),
+            &rules(&policy, secret),
+            error.as_ref(),
+        );
         assert_eq!(state.reason(), reason);
         insta::assert_snapshot!(format!("state_{mode}_{reason}"), state.message());
     }
@@ -139,7 +143,7 @@ cJQ2C9XkKAyPvZXIivQxaTPRXQAodApL2oI/Vo+bK979KcWrzEn/f0B/bg==
     #[test]
     fn an_unreadable_policy_is_stalled() {
         let unreadable = InvalidPolicy::Unreadable("unknown field `requires`".to_owned());
-        let state = state(None, &Rules::broken(unreadable), None);
+        let state = state(String::new(), &Rules::broken(unreadable), None);
         assert!(matches!(&state, State::Stalled { reason, .. } if reason == "SpecInvalid"));
         insta::assert_snapshot!(state.message());
     }
