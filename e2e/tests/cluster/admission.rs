@@ -161,7 +161,7 @@ fn enforced(team: &Team<'_>, unsigned: &Pushed) -> Outcome {
 }
 
 /// The object under another name for each try: a Pod that was let in too early must not be updated.
-fn dry(pod: &Value) -> Value {
+pub(crate) fn dry(pod: &Value) -> Value {
     let mut pod = pod.clone();
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos();
     pod["metadata"]["name"] = json!(format!("try-{now}"));

@@ -12,6 +12,7 @@ mod deletion;
 mod healing;
 mod killed;
 mod lifecycle;
+mod policies;
 mod registry;
 mod replication;
 mod rolling;
