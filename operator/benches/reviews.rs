@@ -43,9 +43,13 @@ use berth_operator::{
         router, server,
     },
 };
-use berth_operator_core::memory::{Place, Terms};
+use berth_operator_core::{
+    memory::{Place, Terms},
+    pulling::Pulling,
+};
 use berth_registry_core::{Digest, ImageReference};
 use berth_trust::{Anchor, Anchors, Artifact, Bounds, Evidence, Facts, PublicKey};
+use futures::{FutureExt, future::BoxFuture};
 use jiff::Timestamp;
 use k8s_openapi::{ByteString, api::core::v1::Secret};
 use kube::runtime::{reflector, watcher::Event};
@@ -70,6 +74,14 @@ impl Directory for Nobody {
     fn client(&self, host: &str) -> Result<Client, NoRegistry> {
         self.0.fetch_add(1, Ordering::SeqCst);
         Err(ClientError::Unreachable { host: host.to_owned(), cause: "there is none".to_owned() }.into())
+    }
+
+    fn outside<'a>(
+        &'a self,
+        _: &'a Pulling,
+        image: &'a ImageReference,
+    ) -> BoxFuture<'a, Result<Client, NoRegistry>> {
+        std::future::ready(self.client(&image.host)).boxed()
     }
 }
 

@@ -9,7 +9,10 @@ use berth_trust::Verdict;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::images::{ImageUse, changed, images};
+use crate::{
+    images::{ImageUse, changed, images},
+    pulling::{Pulling, pulling},
+};
 
 /// Resources of one API group that the webhook is called for.
 #[derive(Clone, Copy, Debug)]
@@ -144,6 +147,11 @@ impl Request<'_> {
         } else {
             format!("{}/{}", self.resource.plural, self.sub_resource)
         }
+    }
+
+    /// With what the Pods of the object pull their images.
+    pub fn pulling(&self) -> Result<Pulling, ReviewError> {
+        Ok(pulling(&self.namespace, self.object.ok_or(ReviewError::NoObject)?.get())?)
     }
 
     /// The images that this request brings in: all of a new object, the changed ones of an update.

@@ -10,6 +10,7 @@ pub mod labels;
 pub mod memory;
 pub mod objects;
 pub mod pod;
+pub mod pulling;
 pub mod rbac;
 pub mod registry;
 pub mod replicate_job;

@@ -14,16 +14,17 @@ use axum::{
 use berth_operator_core::{
     admission::{self, Answer, Finding, Request, Subject, subjects},
     memory::{Belief, Known},
+    pulling::is_named,
 };
-use berth_registry_core::ImageReference;
+use berth_registry_core::{ImageReference, Pattern};
 use berth_trust::{Anchors, Judgement, Policy, Verdict};
 use futures::{StreamExt, stream};
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::{Instant, timeout_at};
 
 use crate::webhook::{
-    directory::Directory,
-    looks::{Look, Looks, Why},
+    directory::{Directory, NoRegistry},
+    looks::{Look, Looks, Source, Why},
     metrics::Reviews,
     policies::Policies,
 };
@@ -121,7 +122,8 @@ impl Admission {
         }
         let findings = match &rules.policy {
             Ok(policy) => {
-                let asking = Asking { namespace, number: compiled.number, policy, until };
+                let (number, images) = (compiled.number, &rules.images);
+                let asking = Asking { namespace, number, images, policy, request, until };
                 self.check(&asking, subjects).await
             }
             Err(error) => return Some(Answer::cannot_judge(&policy, rules.mode, &subjects, error)),
@@ -146,32 +148,49 @@ impl Admission {
         if let Some(judgement) = asking.policy.settled(image, None, now) {
             return Finding { verdict: judgement.verdict, digest: image.digest.clone() };
         }
-        if let Err(error) = self.directory.permits(asking.namespace, &image.host) {
-            return Finding::uncheckable(error.reason(), &error, error.is_transient());
-        }
-        let remembered = match self.looks.remembered(image, now) {
+        let source = match self.directory.permits(asking.namespace, &image.host) {
+            Ok(()) => Source::own(),
+            Err(NoRegistry::NotOurs(_)) if is_named(asking.images, image) => match asking.request.pulling() {
+                Ok(pulling) => Source::pod(pulling),
+                Err(error) => return Finding::uncheckable(error.reason(), &error, false),
+            },
+            Err(error) => return Finding::uncheckable(error.reason(), &error, error.is_transient()),
+        };
+        let remembered = match self.looks.remembered(&source, image, now) {
             Belief::None => None,
             Belief::Sure(known) => Some(known),
             Belief::Due(known) => {
-                self.looks.look_ahead(image, &self.anchors_for(asking, image), Why::Age);
+                self.looks.look_ahead(&source, image, &self.anchors_for(asking, image), Why::Age);
                 Some(known)
             }
         };
         let remembered = remembered.map(|known| self.judge(asking, image, &known, now));
-        match remembered.filter(|(finding, _)| finding.verdict.reason() != OUTDATED) {
-            Some((finding, seen)) if finding.verdict.is_admitted() || now.duration_since(seen) < REFUSAL => {
+        let first = match remembered.filter(|(finding, _)| finding.verdict.reason() != OUTDATED) {
+            Some(first) => Ok(first),
+            None => self.look(asking, &source, image, Why::Review).await,
+        };
+        match first {
+            Ok((finding, seen)) if finding.verdict.is_admitted() || now.duration_since(seen) < REFUSAL => {
                 finding
             }
             // That nothing new can be seen is no reason to take it back.
-            Some((finding, _)) => self.look(asking, image).await.unwrap_or(finding),
-            None => self.look(asking, image).await.unwrap_or_else(|unseen| unseen),
+            Ok((finding, _)) => {
+                self.look(asking, &source, image, Why::Refusal).await.map_or(finding, |(finding, _)| finding)
+            }
+            Err(finding) => finding,
         }
     }
 
     /// Asks the registry and judges what it shows; the error is a finding, too: that it could not be asked.
-    async fn look(&self, asking: &Asking<'_>, image: &ImageReference) -> Result<Finding, Finding> {
+    async fn look(
+        &self,
+        asking: &Asking<'_>,
+        source: &Source,
+        image: &ImageReference,
+        why: Why,
+    ) -> Result<(Finding, Timestamp), Finding> {
         let anchors = self.anchors_for(asking, image);
-        let look: Look = match timeout_at(asking.until, self.looks.look(image, &anchors, Why::Review)).await {
+        let look: Look = match timeout_at(asking.until, self.looks.look(source, image, &anchors, why)).await {
             Ok(look) => look,
             Err(_) => {
                 let seconds = self.deadline.as_secs();
@@ -179,9 +198,10 @@ impl Admission {
                 return Err(Finding::uncheckable("DeadlineExceeded", cause, true));
             }
         };
+        let now = Timestamp::now();
         match look {
-            Ok(Some(known)) => Ok(self.judge(asking, image, &known, Timestamp::now()).0),
-            Ok(None) => Ok(Finding { verdict: Verdict::image_not_found(), digest: None }),
+            Ok(Some(known)) => Ok(self.judge(asking, image, &known, now)),
+            Ok(None) => Ok((Finding { verdict: Verdict::image_not_found(), digest: None }, now)),
             Err(unseen) => Err(Finding::uncheckable(&unseen.reason, &unseen, unseen.transient)),
         }
     }
@@ -208,7 +228,10 @@ impl Admission {
 
     /// What to look at an image with: the anchors of every policy that may ask about it, the asking one's among them.
     fn anchors_for(&self, asking: &Asking<'_>, image: &ImageReference) -> Anchors {
-        let may_ask = |namespace: &str| self.directory.permits(namespace, &image.host).is_ok();
+        // Outside, too, so that one look serves them all: there anybody may ask.
+        let may_ask = |namespace: &str| {
+            matches!(self.directory.permits(namespace, &image.host), Ok(()) | Err(NoRegistry::NotOurs(_)))
+        };
         let mut anchors = self.policies.anchors_for(image, may_ask);
         // It may have been replaced by a newer revision meanwhile.
         anchors.extend(asking.policy.anchors().clone());
@@ -222,6 +245,9 @@ struct Asking<'a> {
     namespace: &'a str,
     /// Of the policy's revision.
     number: u64,
+    /// What it says it speaks about.
+    images: &'a [Pattern],
     policy: &'a Policy,
+    request: &'a Request<'a>,
     until: Instant,
 }

@@ -8,17 +8,35 @@ use std::{
 };
 
 use berth_client::{Client, ClientError, Credentials, Endpoint, Reach};
+use berth_operator_core::pulling::Pulling;
+use berth_registry_core::ImageReference;
+use futures::{FutureExt, future::BoxFuture};
 use kube::runtime::reflector::ObjectRef;
 use tokio::sync::watch;
 
-use crate::{certs::Bundle, stores::Stores, webhook::tokens::Tokens};
+use crate::{
+    certs::Bundle,
+    stores::Stores,
+    webhook::{outside::Outside, tokens::Tokens},
+};
 
 /// Why no registry can be asked about an image.
 #[derive(Debug, thiserror::Error)]
 pub enum NoRegistry {
-    /// Evidence comes from Registries of this cluster only.
-    #[error("{0} is no Registry of this cluster, and signatures are looked up in those only")]
+    /// Evidence comes from Registries of this cluster, unless a policy says otherwise.
+    #[error(
+        "{0} is no Registry of this cluster: registries elsewhere are asked only if the policy names their host in full, \
+         for example {0}/**"
+    )]
     NotOurs(String),
+    /// The Pod's pull secrets cannot be read.
+    #[error("the pull secrets in the namespace {namespace} cannot be read: {cause}")]
+    PullSecrets {
+        /// Of the Pod.
+        namespace: String,
+        /// What the API server said.
+        cause: String,
+    },
     /// A tenant's policy must not make the operator call another tenant's registry.
     #[error(
         "{host} belongs to the namespace {owner}: a policy of the namespace {policy} may ask the Registries of its own \
@@ -47,6 +65,7 @@ impl NoRegistry {
             Self::NotOurs(_) => "NotARegistry",
             Self::OtherNamespace { .. } => "OtherNamespace",
             Self::NoAuthority => "NoAuthority",
+            Self::PullSecrets { .. } => "PullSecretsUnreadable",
             Self::Client(error) => error.reason(),
         }
     }
@@ -55,7 +74,7 @@ impl NoRegistry {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::NotOurs(_) | Self::OtherNamespace { .. } => false,
-            Self::NoAuthority => true,
+            Self::NoAuthority | Self::PullSecrets { .. } => true,
             Self::Client(error) => error.is_transient(),
         }
     }
@@ -69,6 +88,13 @@ pub trait Directory: Send + Sync {
     /// A client of the registry at `host`.
     fn client(&self, host: &str) -> Result<Client, NoRegistry>;
 
+    /// A client of the registry of `image`, which is none of this cluster, with what some Pod pulls with.
+    fn outside<'a>(
+        &'a self,
+        pulling: &'a Pulling,
+        image: &'a ImageReference,
+    ) -> BoxFuture<'a, Result<Client, NoRegistry>>;
+
     /// The registry did not accept our credentials: they are not to be used again.
     fn refused(&self, host: &str) {
         let _ = host;
@@ -81,6 +107,7 @@ pub struct Registries {
     bundle: watch::Receiver<Option<Bundle>>,
     tokens: Tokens,
     operator_namespace: String,
+    outside: Outside,
     clients: Mutex<HashMap<String, (Bundle, Client)>>,
 }
 
@@ -91,9 +118,10 @@ impl Registries {
         bundle: watch::Receiver<Option<Bundle>>,
         tokens: Tokens,
         operator_namespace: &str,
+        outside: Outside,
     ) -> Self {
         let (operator_namespace, clients) = (operator_namespace.to_owned(), Mutex::default());
-        Self { stores, bundle, tokens, operator_namespace, clients }
+        Self { stores, bundle, tokens, operator_namespace, outside, clients }
     }
 }
 
@@ -135,6 +163,14 @@ impl Directory for Registries {
         })?;
         clients.insert(host.to_owned(), (bundle, client.clone()));
         Ok(client)
+    }
+
+    fn outside<'a>(
+        &'a self,
+        pulling: &'a Pulling,
+        image: &'a ImageReference,
+    ) -> BoxFuture<'a, Result<Client, NoRegistry>> {
+        self.outside.client(pulling, image).boxed()
     }
 
     fn refused(&self, host: &str) {

@@ -7,8 +7,15 @@ use std::{
     time::Duration,
 };
 
-use berth_client::examine::{ExamineError, examine};
-use berth_operator_core::memory::{Belief, Key, Known, Memory, Moment, Place, Terms};
+use berth_client::{
+    ClientError,
+    evidence::resolve,
+    examine::{ExamineError, examine, examine_digest},
+};
+use berth_operator_core::{
+    memory::{Belief, Key, Known, Memory, Moment, Place, Terms},
+    pulling::Pulling,
+};
 use berth_registry_core::ImageReference;
 use berth_trust::{Anchors, Bounds, Facts};
 use futures::{
@@ -62,6 +69,12 @@ impl From<NoRegistry> for Unseen {
     }
 }
 
+impl From<ClientError> for Unseen {
+    fn from(error: ClientError) -> Self {
+        Self::new(error.reason(), &error, error.is_transient())
+    }
+}
+
 impl From<ExamineError> for Unseen {
     fn from(error: ExamineError) -> Self {
         Self::new(error.reason(), &error, error.is_transient())
@@ -70,6 +83,33 @@ impl From<ExamineError> for Unseen {
 
 /// What a look came to; `None`: the registry answered, and has no such image.
 pub type Look = Result<Option<Arc<Known>>, Unseen>;
+
+/// In whose name a registry is asked.
+#[derive(Clone, Debug, Default)]
+pub struct Source {
+    scope: String,
+    pulling: Option<Pulling>,
+}
+
+impl Source {
+    /// In the operator's: a Registry of this cluster.
+    pub fn own() -> Self {
+        Self::default()
+    }
+
+    /// In a Pod's: any other registry. What it shows is remembered for Pods with the same pull secrets only.
+    pub fn pod(pulling: Pulling) -> Self {
+        let secrets = pulling.secrets.iter().map(String::as_str);
+        let names = [pulling.namespace.as_str(), pulling.service_account.as_str()].into_iter().chain(secrets);
+        // None of these names can hold a zero byte.
+        let scope = names.collect::<Vec<_>>().join("\0");
+        Self { scope, pulling: Some(pulling) }
+    }
+
+    fn place<'a>(&'a self, image: &'a ImageReference) -> Place<'a> {
+        Place::of(&self.scope, image)
+    }
+}
 
 /// A look that is under way.
 struct Flight {
@@ -90,6 +130,8 @@ struct Flights {
 pub enum Why {
     /// A review waits for it.
     Review,
+    /// A review would refuse, and wants to be sure.
+    Refusal,
     /// What is in memory is old.
     Age,
     /// A registry said that something changed.
@@ -125,8 +167,8 @@ impl Looks {
     }
 
     /// What memory holds about an image.
-    pub fn remembered(&self, image: &ImageReference, now: Timestamp) -> Belief<Arc<Known>> {
-        let place = Place::of("", image);
+    pub fn remembered(&self, source: &Source, image: &ImageReference, now: Timestamp) -> Belief<Arc<Known>> {
+        let place = source.place(image);
         let (digest, tag_is_due) = match (&image.digest, &image.tag) {
             (Some(digest), _) => (digest.clone(), false),
             (None, Some(tag)) => match self.memory.digest(&place, tag, now) {
@@ -143,9 +185,15 @@ impl Looks {
     }
 
     /// Looks at an image, or waits for a look that began after the last change.
-    pub async fn look(self: &Arc<Self>, image: &ImageReference, anchors: &Anchors, why: Why) -> Look {
+    pub async fn look(
+        self: &Arc<Self>,
+        source: &Source,
+        image: &ImageReference,
+        anchors: &Anchors,
+        why: Why,
+    ) -> Look {
         for _ in 0..2 {
-            let known = self.join(image, anchors, why)?.await?;
+            let known = self.join(source, image, anchors, why)?.await?;
             // A look that somebody else began may have had other anchors.
             if known.as_ref().is_none_or(|known| known.facts().is_some_and(|facts| facts.covers(anchors))) {
                 return Ok(known);
@@ -155,8 +203,14 @@ impl Looks {
     }
 
     /// Looks at an image while nobody waits.
-    pub fn look_ahead(self: &Arc<Self>, image: &ImageReference, anchors: &Anchors, why: Why) {
-        if let Err(error) = self.join(image, anchors, why) {
+    pub fn look_ahead(
+        self: &Arc<Self>,
+        source: &Source,
+        image: &ImageReference,
+        anchors: &Anchors,
+        why: Why,
+    ) {
+        if let Err(error) = self.join(source, image, anchors, why) {
             tracing::debug!(%image, %error, "not looked at ahead of time");
         }
     }
@@ -181,11 +235,12 @@ impl Looks {
 
     fn join(
         self: &Arc<Self>,
+        source: &Source,
         image: &ImageReference,
         anchors: &Anchors,
         why: Why,
     ) -> Result<Shared<BoxFuture<'static, Look>>, Unseen> {
-        let place = Place::of("", image);
+        let place = source.place(image);
         let key = match (&image.digest, &image.tag) {
             (Some(digest), _) => place.digest(digest),
             (None, Some(tag)) => place.tag(tag),
@@ -211,9 +266,10 @@ impl Looks {
         let aborted = |_| Err(Unseen::new("Aborted", "the look at the registry was given up", true));
         let answer = receiver.map(move |answer| answer.unwrap_or_else(aborted)).boxed().shared();
         flights.by_image.insert(key, Flight { number, asked, answer: answer.clone() });
-        let (looks, image, anchors) = (self.clone(), image.clone(), anchors.clone());
+        let (looks, source) = (self.clone(), source.clone());
+        let (image, anchors) = (image.clone(), anchors.clone());
         tokio::spawn(async move {
-            let answer = looks.take_off(&image, &anchors, asked, &seats).await;
+            let answer = looks.take_off(&source, &image, &anchors, asked, why, &seats).await;
             looks.metrics.observe(why, &answer, looks.memory.size());
             looks.land(key, number);
             let _ = sender.send(answer);
@@ -234,15 +290,17 @@ impl Looks {
 
     async fn take_off(
         &self,
+        source: &Source,
         image: &ImageReference,
         anchors: &Anchors,
         asked: Moment,
+        why: Why,
         seats: &Semaphore,
     ) -> Look {
         let fetch = async {
             // Never closed, so there is always a seat in the end.
             let _seat = seats.acquire().await;
-            self.fetch(image, anchors, asked).await
+            self.fetch(source, image, anchors, asked, why).await
         };
         let answer = timeout(self.patience, fetch).await.unwrap_or_else(|_| {
             let seconds = self.patience.as_secs();
@@ -255,8 +313,18 @@ impl Looks {
         answer
     }
 
-    async fn fetch(&self, image: &ImageReference, anchors: &Anchors, asked: Moment) -> Look {
-        let (place, terms, bounds) = (Place::of("", image), Terms::OWN, Bounds::default());
+    async fn fetch(
+        &self,
+        source: &Source,
+        image: &ImageReference,
+        anchors: &Anchors,
+        asked: Moment,
+        why: Why,
+    ) -> Look {
+        let (place, bounds) = (source.place(image), Bounds::default());
+        if let Some(pulling) = &source.pulling {
+            return self.fetch_outside(pulling, &place, image, anchors, asked, why).await;
+        }
         let client = self.directory.client(&image.host)?;
         let Some(facts) = examine(&client, image, anchors, &bounds).await? else {
             if let Some(tag) = &image.tag {
@@ -265,18 +333,36 @@ impl Looks {
             return Ok(None);
         };
         self.note(image);
-        Ok(Some(self.learn(image, &place, &terms, facts, asked)))
+        Ok(Some(self.learn(image, &place, facts, asked)))
     }
 
-    fn learn(
+    /// The tag is resolved each time, the facts about its digest are remembered for a while.
+    async fn fetch_outside(
         &self,
-        image: &ImageReference,
+        pulling: &Pulling,
         place: &Place<'_>,
-        terms: &Terms,
-        facts: Facts,
+        image: &ImageReference,
+        anchors: &Anchors,
         asked: Moment,
-    ) -> Arc<Known> {
-        let now = Timestamp::now();
+        why: Why,
+    ) -> Look {
+        let client = self.directory.outside(pulling, image).await?;
+        let digest = match resolve(&client, image).await {
+            Ok(digest) => digest,
+            Err(ClientError::NotFound { .. }) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        if let (Why::Review, Belief::Sure(known)) = (why, self.memory.facts(place, &digest, Timestamp::now()))
+            && known.facts().is_some_and(|facts| facts.covers(anchors))
+        {
+            return Ok(Some(known));
+        }
+        let facts = examine_digest(&client, image, &digest, anchors, &Bounds::default()).await?;
+        Ok(Some(self.memory.learn(place, &Terms::FOREIGN, &facts, asked, Timestamp::now())))
+    }
+
+    fn learn(&self, image: &ImageReference, place: &Place<'_>, facts: Facts, asked: Moment) -> Arc<Known> {
+        let (terms, now) = (&Terms::OWN, Timestamp::now());
         if let (None, Some(tag)) = (&image.digest, &image.tag) {
             self.memory.learn_tag(place, terms, tag, facts.subject(), asked, now);
         }

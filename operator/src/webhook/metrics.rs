@@ -56,7 +56,7 @@ impl Reviews {
 /// Labels of a look at a registry.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct LookLabels {
-    /// `review` if one waited for it, `age` or `event` if none did.
+    /// `review` or `refusal` if a review waited for it, `age` or `event` if none did.
     pub why: &'static str,
     /// `seen`, `absent`, or why nothing was seen.
     pub outcome: String,
@@ -85,6 +85,7 @@ impl Looked {
     pub(super) fn observe(&self, why: Why, look: &Look, (digests, bytes): (usize, u64)) {
         let why = match why {
             Why::Review => "review",
+            Why::Refusal => "refusal",
             Why::Age => "age",
             Why::Event => "event",
         };

@@ -6,6 +6,7 @@ pub mod directory;
 pub mod events;
 pub mod looks;
 pub mod metrics;
+pub mod outside;
 pub mod policies;
 pub mod server;
 pub mod tokens;
@@ -85,6 +86,7 @@ pub async fn run(context: Context, stop: CancellationToken) -> Result<(), Operat
         context.bundle.clone(),
         tokens,
         &settings.namespace,
+        outside::Outside::new(context.client.clone(), context.scope.clone()),
     ));
     let looked = metrics::Looked::default();
     let policies = Arc::new(policies::Policies::new(context.stores.image_policies.clone(), keys.clone()));

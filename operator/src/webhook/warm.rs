@@ -13,7 +13,7 @@ use tokio::time::sleep;
 
 use crate::webhook::{
     directory::Directory,
-    looks::{Looks, Why},
+    looks::{Looks, Source, Why},
     policies::Policies,
 };
 
@@ -95,7 +95,7 @@ impl Warmer {
         let images = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(repository);
         for image in images.into_iter().flatten() {
             // Nobody waits; what fails is told by the metrics, and by the review that needs it.
-            let _ = self.looks.look(&image, &self.anchors_for(&image), Why::Event).await;
+            let _ = self.looks.look(&Source::own(), &image, &self.anchors_for(&image), Why::Event).await;
         }
     }
 

@@ -5,6 +5,7 @@
 
 mod cluster;
 mod events;
+mod foreign;
 mod memory;
 mod registry;
 mod reviews;
@@ -30,6 +31,7 @@ use berth_operator::{
         directory::Directory,
         looks::Looks,
         metrics::{Looked, Reviews},
+        outside::Outside,
         policies::Policies,
         router, server,
     },
@@ -62,7 +64,8 @@ struct World {
 impl World {
     async fn new() -> Self {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        let (registry, cluster) = (Registry::start().await, Cluster::default());
+        let cluster = Cluster::default();
+        let registry = Registry::start(Outside::new(cluster.client(), Arc::new(Scope::All))).await;
         let (policies, writer) = reflector::store();
         let keys = Keys::new(cluster.client(), Arc::new(Scope::All));
         let patience = Duration::from_secs(1);
@@ -108,11 +111,16 @@ impl World {
 
     /// Stores the policy `team-a/NAME` for the images of the registry.
     fn policy(&mut self, name: &str, mode: &str, key: &Value) {
+        let own = format!("{}/**", registry::HOST);
+        self.policy_about(name, mode, key, &[&own, "outside.example.com/**"]);
+    }
+
+    fn policy_about(&mut self, name: &str, mode: &str, key: &Value, images: &[&str]) {
         let policy = serde_json::from_value(json!({
             "apiVersion": "berth.dev/v1alpha1", "kind": "ImagePolicy",
             "metadata": {"name": name, "namespace": "team-a"},
             "spec": {
-                "mode": mode, "images": [format!("{}/**", registry::HOST), "outside.example.com/**"],
+                "mode": mode, "images": images,
                 "require": [{"signature": {"authorities": [{"name": "release", "key": key}]}}],
             },
         }))

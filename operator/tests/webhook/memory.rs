@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use berth_operator::webhook::looks::Source;
 use berth_operator_core::memory::Belief;
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -98,7 +99,8 @@ async fn a_push_warms_its_image() {
         json!({"repositories": ["app"], "images": ["app:v1", format!("app@{digest}"), "not:an:image"]});
     assert_eq!(send(&world, Some("t"), &data).await, 202);
     let image = format!("{HOST}/app:v1").parse().unwrap();
-    until(async || !matches!(world.looks.remembered(&image, Timestamp::now()), Belief::None)).await;
+    until(async || !matches!(world.looks.remembered(&Source::own(), &image, Timestamp::now()), Belief::None))
+        .await;
     world.registry.break_down(Some(Broken::Fails));
     assert!(allowed(&world, &format!("{HOST}/app:v1")).await);
 }

@@ -15,14 +15,22 @@ use aws_lc_rs::{
 use axum::{
     Router,
     extract::{Path, State},
-    http::{StatusCode, header::CONTENT_TYPE},
+    http::{
+        HeaderMap, StatusCode,
+        header::{AUTHORIZATION, CONTENT_TYPE},
+    },
     response::{IntoResponse, Response},
     routing::get,
 };
 use base64::{Engine, prelude::BASE64_STANDARD};
-use berth_client::{Client, Endpoint};
-use berth_operator::webhook::directory::{Directory, NoRegistry};
-use berth_registry_core::Digest;
+use berth_client::{Client, Credentials, Endpoint};
+use berth_operator::webhook::{
+    directory::{Directory, NoRegistry},
+    outside::Outside,
+};
+use berth_operator_core::pulling::{Login, Pulling};
+use berth_registry_core::{Digest, ImageReference};
+use futures::{FutureExt, future::BoxFuture};
 use serde_json::json;
 
 /// The host by which the images of the tests name it.
@@ -36,6 +44,8 @@ struct Content {
     objects: HashMap<String, (&'static str, Vec<u8>)>,
     /// Paths that were asked for.
     asked: Vec<String>,
+    /// The header `Authorization` of each request, or nothing.
+    logins: Vec<String>,
     /// What every request is answered with instead.
     broken: Option<Broken>,
 }
@@ -54,12 +64,15 @@ pub(crate) enum Broken {
 pub(crate) struct Registry {
     content: Arc<Mutex<Content>>,
     address: SocketAddr,
+    outside: Arc<Outside>,
 }
 
 impl Registry {
-    pub(crate) async fn start() -> Self {
+    /// `outside` says what Pods pull with.
+    pub(crate) async fn start(outside: Outside) -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let registry = Self { content: Arc::default(), address: listener.local_addr().unwrap() };
+        let address = listener.local_addr().unwrap();
+        let registry = Self { content: Arc::default(), address, outside: Arc::new(outside) };
         let router = Router::new().route("/v2/{*path}", get(answer)).with_state(registry.clone());
         tokio::spawn(async move { axum::serve(listener, router).await });
         registry
@@ -123,16 +136,23 @@ impl Registry {
         self.content.lock().unwrap().broken = broken;
     }
 
+    /// Who asked, each time.
+    pub(crate) fn logins(&self) -> Vec<String> {
+        self.content.lock().unwrap().logins.clone()
+    }
+
     /// How often something under a path was asked for.
     pub(crate) fn asked_for(&self, path: &str) -> usize {
         self.content.lock().unwrap().asked.iter().filter(|asked| asked.contains(path)).count()
     }
 }
 
-async fn answer(State(registry): State<Registry>, Path(path): Path<String>) -> Response {
+async fn answer(State(registry): State<Registry>, Path(path): Path<String>, headers: HeaderMap) -> Response {
     let (broken, found) = {
         let mut content = registry.content.lock().unwrap();
         content.asked.push(path.clone());
+        let login = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        content.logins.push(login.to_owned());
         (content.broken, content.objects.get(&path).cloned())
     };
     match (broken, found) {
@@ -153,6 +173,23 @@ impl Directory for Registry {
         let endpoint =
             Endpoint { address: Some(self.address), retries: 0, ..Endpoint::new(format!("http://{host}")) };
         Ok(Client::new(endpoint)?)
+    }
+
+    /// The same content under any other host, for whom the real one would log in.
+    fn outside<'a>(
+        &'a self,
+        pulling: &'a Pulling,
+        image: &'a ImageReference,
+    ) -> BoxFuture<'a, Result<Client, NoRegistry>> {
+        async move {
+            let credentials = match self.outside.login(pulling, image).await? {
+                Some(Login { username, password }) => Credentials::Basic { username, password },
+                None => Credentials::Anonymous,
+            };
+            let (address, url) = (Some(self.address), format!("http://{}", image.host));
+            Ok(Client::new(Endpoint { credentials, address, retries: 0, ..Endpoint::new(url) })?)
+        }
+        .boxed()
     }
 }
 

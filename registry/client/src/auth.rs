@@ -168,6 +168,11 @@ impl Client {
         if self.reach() == Reach::HostOnly && url.origin() != self.base().origin() {
             return Err(self.protocol(what, format!("its token server {realm:?} is another host")));
         }
+        if self.reach() == Reach::Public && url.domain().is_none() {
+            return Err(
+                self.protocol(what, format!("its token server {realm:?} is an address without a name"))
+            );
+        }
         {
             let mut query = url.query_pairs_mut();
             if let Some(service) = service {

@@ -13,7 +13,7 @@ use rustls::{
     pki_types::{CertificateDer, pem::PemObject},
 };
 
-use crate::{credentials::Credentials, error::ClientError};
+use crate::{credentials::Credentials, error::ClientError, public::PublicOnly};
 
 /// How far a client may be led by what a registry answers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -23,6 +23,9 @@ pub enum Reach {
     Anywhere,
     /// To no other host. For registries that somebody else runs inside our network.
     HostOnly,
+    /// As [`Reach::Anywhere`], but only to hosts with names and public addresses, from the first request on. For
+    /// registries that somebody else names.
+    Public,
 }
 
 /// One registry. Fill in what differs: `Endpoint { ca_pem, ..Endpoint::new("https://registry.example.com") }`.
@@ -105,6 +108,9 @@ impl Endpoint {
             return Err(self.invalid("it holds more than a scheme, a host and a port".to_owned()));
         }
         let host = url.host_str().ok_or_else(|| self.invalid("it names no host".to_owned()))?;
+        if self.reach == Reach::Public && url.domain().is_none() {
+            return Err(self.invalid("it names an address: only hosts with names are called".to_owned()));
+        }
         let host = url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
         Ok((url, host))
     }
@@ -125,6 +131,9 @@ impl Endpoint {
             .user_agent(concat!("berth/", env!("CARGO_PKG_VERSION")))
             .redirect(self.redirects())
             .connect_timeout(self.connect_timeout);
+        if self.reach == Reach::Public {
+            builder = builder.dns_resolver(Arc::new(PublicOnly));
+        }
         if self.reach == Reach::HostOnly {
             // A Berth registry then sends the bytes of blobs itself, also where it redirects others to its store.
             let header = (HeaderName::from_static(NO_REDIRECT), HeaderValue::from_static("1"));
@@ -158,14 +167,17 @@ impl Endpoint {
     }
 
     fn redirects(&self) -> redirect::Policy {
+        let only_names = self.reach == Reach::Public;
         match self.reach {
             Reach::HostOnly => redirect::Policy::none(),
             // reqwest drops the credentials when the host or port changes; a step down to plain HTTP is refused.
-            Reach::Anywhere => redirect::Policy::custom(|attempt| {
+            Reach::Anywhere | Reach::Public => redirect::Policy::custom(move |attempt| {
                 let previous = attempt.previous();
                 let downgrade = attempt.url().scheme() != "https"
                     && previous.last().is_some_and(|url| url.scheme() == "https");
-                if downgrade {
+                if only_names && attempt.url().domain().is_none() {
+                    attempt.error("it redirects to an address without a name")
+                } else if downgrade {
                     attempt.error("it redirects from https to plain http")
                 } else if previous.len() > 5 {
                     attempt.error("it redirects more than five times")
@@ -202,6 +214,19 @@ mod tests {
     #[case("")]
     fn refuses(#[case] url: &str) {
         assert!(matches!(Endpoint::new(url).base(), Err(ClientError::Endpoint { .. })));
+    }
+
+    /// However an address is written, a host without a name is not called with `Reach::Public`.
+    #[rstest]
+    #[case("https://127.0.0.1")]
+    #[case("https://10.0.0.1:5000")]
+    #[case("https://0x7f.1")]
+    #[case("https://2130706433")]
+    #[case("https://[::1]")]
+    #[case("https://[fd00:ec2::254]")]
+    fn addresses_are_not_public(#[case] url: &str) {
+        let endpoint = Endpoint { reach: Reach::Public, ..Endpoint::new(url) };
+        assert!(matches!(endpoint.base(), Err(ClientError::Endpoint { .. })), "{:?}", endpoint.base());
     }
 
     #[test]

@@ -1,10 +1,14 @@
 //! From an image's name to facts about it: resolved once, all evidence for that digest fetched, each signature looked
 //! at. The one way that the webhook and the command line take, so that both see the same.
 
-use berth_registry_core::ImageReference;
+use berth_registry_core::{Digest, ImageReference};
 use berth_trust::{Anchors, Bounds, BoundsExceeded, Facts};
 
-use crate::{client::Client, error::ClientError, evidence::fetch_for};
+use crate::{
+    client::Client,
+    error::ClientError,
+    evidence::{fetch_evidence, fetch_for},
+};
 
 /// Why nothing is known about an image; the image itself has no part in it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -45,4 +49,16 @@ pub async fn examine(
 ) -> Result<Option<Facts>, ExamineError> {
     let Some(evidence) = fetch_for(client, image, bounds).await? else { return Ok(None) };
     Ok(Some(Facts::establish(&evidence, anchors, bounds)?))
+}
+
+/// The facts about one digest in the repository of `image`, whatever else the image names.
+pub async fn examine_digest(
+    client: &Client,
+    image: &ImageReference,
+    digest: &Digest,
+    anchors: &Anchors,
+    bounds: &Bounds,
+) -> Result<Facts, ExamineError> {
+    let evidence = fetch_evidence(client, &image.repository, digest, bounds).await?;
+    Ok(Facts::establish(&evidence, anchors, bounds)?)
 }

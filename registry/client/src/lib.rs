@@ -20,6 +20,7 @@ mod endpoint;
 mod error;
 mod hash;
 mod pack;
+mod public;
 
 pub use blob::{BlobStream, Copied};
 pub use client::Client;

@@ -215,3 +215,15 @@ async fn a_private_ca_and_a_fixed_address_reach_a_name_without_dns() {
     }
     assert_eq!(server.asked().len(), 1);
 }
+
+/// A name that leads into our own network leads nowhere with `Reach::Public`: not with the first request, and neither
+/// by a redirect nor by the token server that a registry names.
+#[tokio::test]
+async fn public_registries_do_not_lead_inside() {
+    let fake = Fake::start(|_, _| reply(&[], "{}")).await;
+    let url = format!("http://localhost:{}", fake.address.port());
+    let client = fake.client_with(|endpoint| (endpoint.reach, endpoint.url) = (Reach::Public, url));
+    let error = client.catalog().await.unwrap_err();
+    assert!(error.to_string().contains("localhost has no public address"), "{error}");
+    assert!(fake.asked().is_empty(), "nothing was sent");
+}
