@@ -53,9 +53,7 @@ pub(super) fn holder(der: &[u8]) -> Result<String, Refused> {
         .extended_key_usage()
         .map_err(|e| Refused::malformed(format_args!("its certificate's extensions: {e}")))?;
     if !purpose.is_some_and(|purpose| purpose.value.code_signing) {
-        return Err(Refused::UntrustedCertificate(
-            "its extended key usage is not codeSigning: use a certificate for signing code".to_owned(),
-        ));
+        return Err(Refused::UntrustedCertificate("its extended key usage is not codeSigning".to_owned()));
     }
     match name(&certificate)? {
         Some(name) => Ok(name),
@@ -71,9 +69,7 @@ fn signs(certificate: &X509Certificate<'_>, silent: bool) -> Result<(), Refused>
     if usage.map_or(silent, |usage| usage.value.digital_signature()) {
         return Ok(());
     }
-    Err(Refused::UntrustedCertificate(
-        "its key usage is not digitalSignature: use a certificate for signatures".to_owned(),
-    ))
+    Err(Refused::UntrustedCertificate("its key usage is not digitalSignature".to_owned()))
 }
 
 /// The only alternative name.

@@ -68,9 +68,7 @@ impl Presented {
         }
         let bundle: Bundle = serde_json::from_value(document).map_err(Refused::malformed)?;
         let SignatureContent::DsseEnvelope(envelope) = &bundle.content else {
-            return Err(Refused::Unsupported(
-                "it signs bytes without saying what they are: sign images with `cosign sign`".to_owned(),
-            ));
+            return Err(Refused::Unsupported("it signs bytes without saying what they are".to_owned()));
         };
         let content = Content::Envelope(named(envelope)?);
         bounded(&bundle)?;

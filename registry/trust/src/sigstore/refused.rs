@@ -1,17 +1,17 @@
 //! Why a signature does not count: typed, with words for people. There is no value that means "probably fine".
 
-use crate::bounds::clip;
 use sigstore_verify::{CertificateError, Error, TimestampError, TransparencyLogError, bundle};
 
-/// Why a signature does not count. The texts continue a sentence about the signature, say the cause, and the cure
-/// where there is one.
+use crate::bounds::clip;
+
+/// Why a signature does not count. The texts continue a sentence about the signature and say the cause and the cure.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
 pub enum Refused {
     /// It cannot be read.
-    #[error("it is malformed: {0}")]
+    #[error("it is malformed ({0}): sign again")]
     Malformed(String),
     /// It is larger than what is looked at.
-    #[error("it has {found} {what}, more than the limit of {bound}")]
+    #[error("it has {found} {what}, more than the limit of {bound}: sign again with fewer")]
     TooMuch {
         /// What there is too much of.
         what: &'static str,
@@ -21,21 +21,24 @@ pub enum Refused {
         bound: usize,
     },
     /// It is of a kind that is not supported.
-    #[error("it is of a kind that is not supported: {0}")]
+    #[error("it is of a kind that is not supported ({0}): sign as cosign does by default")]
     Unsupported(String),
     /// It was made with a bare key, not by an identity.
     #[error("it holds no certificate: it was made with a key, so trust that key, or sign without `--key`")]
     NoCertificate,
     /// The signature does not fit the content and the certificate or key.
-    #[error("its signature does not fit its content: one of them was altered, or another key signed")]
+    #[error(
+        "its signature does not fit its content: one of them was altered, or another key signed; sign again"
+    )]
     BadSignature,
     /// The certificate is by none of the authorities that were trusted then, or not for signing code.
     #[error(
-        "its certificate is by none of the authorities that are trusted for that time, or not for signing code: {0}"
+        "its certificate is by none of the authorities that are trusted for that time, or not for signing code ({0}): \
+         trust its authority, or sign with a certificate of a trusted one"
     )]
     UntrustedCertificate(String),
     /// The certificate names nobody, or too many.
-    #[error("its certificate does not name one signer: {0}")]
+    #[error("its certificate does not name one signer ({0}): sign with one that does")]
     NoIdentity(String),
     /// Some certificate of the chain was not valid when the signature was made.
     #[error(
@@ -44,7 +47,10 @@ pub enum Refused {
     )]
     NotValidThen(String),
     /// No trusted certificate log saw the certificate.
-    #[error("no trusted certificate log vouches for its certificate: {0}")]
+    #[error(
+        "no trusted certificate log vouches for its certificate ({0}): add the log that its authority uses to the trust \
+         root, or sign again"
+    )]
     NotInCertificateLog(String),
     /// The log that it names is unknown.
     #[error(
@@ -55,13 +61,19 @@ pub enum Refused {
     #[error("it is in no transparency log: sign again and let the signature be logged")]
     NotLogged,
     /// What came from the log does not prove that the entry is in it.
-    #[error("the proof that it is in a transparency log is wrong: {0}")]
+    #[error(
+        "what came along does not prove that it is in a transparency log ({0}): sign again, and let the trust root name \
+         that log with its key and its time"
+    )]
     BadLogProof(String),
     /// The log entry is about another signature, key or content.
-    #[error("its log entry is that of another signature: {0}")]
+    #[error("its log entry is that of another signature ({0}): do not trust it; sign again")]
     OtherLogEntry(String),
     /// A timestamp is not by a trusted authority, or about something else.
-    #[error("its timestamp is not by a trusted authority, or about something else: {0}")]
+    #[error(
+        "its timestamp is not by a trusted authority, or about something else ({0}): add that authority to the trust \
+         root, or sign again with a trusted one"
+    )]
     BadTimestamp(String),
     /// Nothing proves when it was made.
     #[error(
@@ -152,7 +164,7 @@ impl From<TransparencyLogError> for Refused {
             TransparencyLogError::EntryMismatch(cause) => Self::OtherLogEntry(clip(&cause)),
             TransparencyLogError::MalformedEntry(cause) if cause.contains("invalid hash") => {
                 Self::Unsupported(
-                    "its log entry does not hash with SHA-256: sign with a P-256 key".to_owned(),
+                    "its log entry does not hash with SHA-256, as one by a P-256 key does".to_owned(),
                 )
             }
             TransparencyLogError::MalformedEntry(cause) => Self::malformed(cause),
