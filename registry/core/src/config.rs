@@ -346,6 +346,7 @@ mod tests {
             uploads: Some(Uploads { memory: None, at_once: Some(1) }),
             events: Some(EventSink {
                 url: "https://a".to_owned(),
+                replicas: Some("a:1".to_owned()),
                 ca_file: "/a".into(),
                 token_file: "/b".into(),
                 source: "a/b".to_owned(),
