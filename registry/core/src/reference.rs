@@ -112,11 +112,13 @@ fn is_host(first: &str) -> bool {
     first == "localhost" || first.contains(['.', ':']) || first.bytes().any(|b| b.is_ascii_uppercase())
 }
 
+/// Lower case, and without the port that `https` has anyway, unless only the port tells that it is a host.
 fn normalise_host(host: &str) -> String {
     let host = host.to_ascii_lowercase();
-    match host.as_str() {
+    match host.strip_suffix(":443").unwrap_or(&host) {
         "index.docker.io" | "registry-1.docker.io" => "docker.io".to_owned(),
-        _ => host.strip_suffix(":443").map_or(host.clone(), str::to_owned),
+        name if is_host(name) => name.to_owned(),
+        name => format!("{name}:443"),
     }
 }
 
@@ -136,8 +138,8 @@ fn valid_host(host: &str) -> bool {
                 && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
         }),
     };
-    let port_ok = port
-        .is_none_or(|p| !p.is_empty() && p.bytes().all(|b| b.is_ascii_digit()) && p.parse::<u16>().is_ok());
+    // A second spelling of a port would be a way around patterns.
+    let port_ok = port.is_none_or(|port| port.parse::<u16>().is_ok_and(|number| number.to_string() == port));
     name_ok && port_ok && host.len() <= 253
 }
 
@@ -159,8 +161,14 @@ mod tests {
     #[case("REGISTRY.Example.com/a:V", "registry.example.com/a:V")]
     #[case("registry.example.com:443/a:v", "registry.example.com/a:v")]
     #[case("[::1]:5000/a:v", "[::1]:5000/a:v")]
+    #[case("index.docker.io:443/alpine", "docker.io/library/alpine:latest")]
+    #[case("docker.io:443/alpine", "docker.io/library/alpine:latest")]
+    #[case("h:443/a", "h:443/a:latest")]
+    #[case("Team/app", "team:443/app:latest")]
     fn normalises(#[case] text: &str, #[case] normal: &str) {
-        assert_eq!(text.parse::<ImageReference>().unwrap().to_string(), normal);
+        let image: ImageReference = text.parse().unwrap();
+        assert_eq!(image.to_string(), normal);
+        assert_eq!(normal.parse(), Ok(image));
     }
 
     #[test]
@@ -183,6 +191,8 @@ mod tests {
     #[case("-r.io/a")]
     #[case("r.io:x/a")]
     #[case("r.io:99999/a")]
+    #[case("r.io:0443/a")]
+    #[case("r.io:+443/a")]
     #[case("e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855")]
     #[case("r.io/ä:v")]
     fn refuses(#[case] text: &str) {

@@ -43,7 +43,9 @@ pub(super) fn pattern(path: &str, text: &str) -> Result<Pattern, InvalidPolicy> 
     }
     // Names are compared in the form that `ImageReference` gives them.
     let host = host.to_ascii_lowercase();
-    let host = host.strip_suffix(":443").unwrap_or(&host);
+    let bare =
+        host.strip_suffix(":443").filter(|bare| bare.contains(['.', ':', '*']) || *bare == "localhost");
+    let host = bare.unwrap_or(&host);
     let normal = if text.contains('/') { format!("{host}/{rest}") } else { host.to_owned() };
     normal.parse().map_err(|error: InvalidPattern| spec(path, error))
 }

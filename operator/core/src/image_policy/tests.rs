@@ -110,6 +110,7 @@ fn a_policy_that_requires_nothing_is_refused(#[case] require: Value) {
 #[case("R.Example.com:443/App", None)]
 #[case("R.Example.com:443/app", Some("r.example.com/app"))]
 #[case("h:5000/a/*", Some("h:5000/a/*"))]
+#[case("H:443/a/*", Some("h:443/a/*"))]
 #[case("localhost/a", Some("localhost/a"))]
 #[case("*/a", Some("*/a"))]
 #[case("**/app", Some("**/app"))]
