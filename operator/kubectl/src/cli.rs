@@ -6,8 +6,13 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 use crate::{
+    cluster::{self, Cluster},
+    documents::Documents,
+    forecast, images,
     output::{Format, Outcome, Report, print},
-    policy_test, verify,
+    policy_test,
+    registries::Registries,
+    verify, why,
 };
 
 /// Explain and test Berth's image policies.
@@ -25,9 +30,8 @@ struct Cli {
 
 #[derive(Args, Debug)]
 struct Global {
-    /// Namespace of what does not say where it is.
-    #[arg(short, long, global = true)]
-    namespace: Option<String>,
+    #[command(flatten)]
+    cluster: cluster::Flags,
     /// Output format; a table if not given.
     #[arg(short, long, global = true, value_enum)]
     output: Option<Format>,
@@ -44,14 +48,24 @@ enum Command {
     /// be checked.
     #[command(after_help = VERIFY_EXAMPLES)]
     Verify(verify::Arguments),
+    /// Say why an image was denied, warned of or recorded.
+    ///
+    /// Reads what the webhook recorded of a decision, tells its story, and makes it again from the recorded policy and facts: exit
+    /// code 0 if the same verdict comes out, byte for byte, 2 if not or if there is no record.
+    #[command(after_help = WHY_EXAMPLES)]
+    Why(why::Arguments),
+    /// List the images that run, with what the policies in force say about them.
+    #[command(after_help = IMAGES_EXAMPLES)]
+    Images(images::Arguments),
 }
 
 #[derive(Debug, Subcommand)]
 enum PolicyCommand {
     /// Say what policies would decide, before they are applied.
     ///
-    /// Without a cluster: the policies, and the Secrets that they name, come from files, the evidence from the registries
-    /// of the images. A policy in mode Warn denies nothing; its complaints are shown.
+    /// With --image, without a cluster: the policies, and the Secrets that they name, come from files, the evidence from the
+    /// registries of the images. Without --image: what would become of the Pods that run in the cluster if the policies were
+    /// applied and the Pods made anew. A policy in mode Warn or Audit denies nothing; its complaints are shown.
     #[command(after_help = TEST_EXAMPLES)]
     Test(policy_test::Arguments),
 }
@@ -62,6 +76,9 @@ const TEST_EXAMPLES: &str = "Examples:
 
   # Several policies, several images, a registry with a certificate authority of its own
   kubectl berth policy test -f policies/ --image r.example.com/a:v1 --image r.example.com/b:v1 --ca ca.crt
+
+  # Which running Pods would this policy deny, and why?
+  kubectl berth policy test -f policy.yaml -n team-a
 
   # In a pipeline: exit code 1 if an image is denied, 2 if it could not be checked
   kustomize build overlays/prod | kubectl berth policy test -f - --image \"$IMAGE\" -o json";
@@ -76,6 +93,20 @@ const VERIFY_EXAMPLES: &str = "Examples:
 
   # Which of two teams did, and where are the signatures kept?
   kubectl berth verify registry.example.com/app:v1 --key ci.pub --key release.pub -o wide";
+
+const WHY_EXAMPLES: &str = "Examples:
+  # As a denial says it
+  kubectl berth why 4f2a9c01d3e5 -n team-a
+
+  # All decisions about a Deployment and its Pods
+  kubectl berth why deployment/web -n team-a";
+
+const IMAGES_EXAMPLES: &str = "Examples:
+  # What runs here?
+  kubectl berth images
+
+  # Everywhere, with what is wrong
+  kubectl berth images -A -o wide";
 
 /// Where objects are that do not say it, as kubectl has it.
 const DEFAULT_NAMESPACE: &str = "default";
@@ -94,13 +125,25 @@ pub fn run() -> ExitCode {
 }
 
 async fn execute(cli: Cli) -> Result<Outcome, Box<dyn std::error::Error>> {
-    let Global { namespace, output } = cli.global;
-    let namespace = namespace.as_deref().unwrap_or(DEFAULT_NAMESPACE);
+    let Global { cluster, output } = cli.global;
     match cli.command {
+        Command::Policy(PolicyCommand::Test(arguments)) if arguments.image.is_empty() => {
+            let documents = Documents::read(&arguments.filename)?;
+            let outside = Registries::of_cluster(&arguments.access)?;
+            let cluster = Cluster::connect(&cluster).await?;
+            finish(&forecast::run(&documents, outside, &cluster).await?, output)
+        }
         Command::Policy(PolicyCommand::Test(arguments)) => {
+            let namespace = cluster.namespace.as_deref().unwrap_or(DEFAULT_NAMESPACE);
             finish(&policy_test::run(&arguments, namespace).await?, output)
         }
         Command::Verify(arguments) => finish(&verify::run(&arguments).await?, output),
+        Command::Why(arguments) => {
+            finish(&why::run(&arguments, &Cluster::connect(&cluster).await?).await?, output)
+        }
+        Command::Images(arguments) => {
+            finish(&images::run(&arguments, &Cluster::connect(&cluster).await?).await?, output)
+        }
     }
 }
 

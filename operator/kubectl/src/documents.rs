@@ -1,4 +1,4 @@
-//! What `-f` names: files, folders and standard input with ImagePolicies and the Secrets that they take keys from, each
+//! What `-f` names: files, folders and standard input with `ImagePolicies` and the Secrets that they take keys from, each
 //! of them one YAML or JSON document, several, or a List. What a policy writes and nobody would read is an error.
 
 use std::{

@@ -4,8 +4,8 @@
 use std::{collections::BTreeMap, fmt};
 
 use berth_client::{
-    Client, ClientError,
-    evidence::{fetch_evidence, resolve},
+    Client,
+    examine::{ExamineError, examine},
 };
 use berth_crds::ImagePolicySpec;
 use berth_operator_core::{
@@ -14,8 +14,8 @@ use berth_operator_core::{
     image_policy::{InvalidPolicy, Material, Rules},
     images::{ImageUse, Place},
 };
-use berth_registry_core::{Digest, ImageReference};
-use berth_trust::{Anchors, Bounds, BoundsExceeded, Facts, Policy, Verdict};
+use berth_registry_core::{Digest, ImageReference, reference::InvalidImageReference};
+use berth_trust::{Anchors, Bounds, Policy, Verdict};
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -31,8 +31,8 @@ pub(crate) struct Judge {
     pub(crate) policy: Policy,
 }
 
-/// What happens to an image because of a policy.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+/// What happens to an image because of a policy, the best first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub(crate) enum Effect {
     /// It holds.
     Admitted,
@@ -44,10 +44,10 @@ pub(crate) enum Effect {
     Warned,
     /// It does not hold; it may run, and that is recorded.
     Audited,
-    /// It does not hold.
-    Denied,
     /// Nobody can say.
     Unchecked,
+    /// It does not hold.
+    Denied,
 }
 
 /// What one policy says about one image.
@@ -85,29 +85,17 @@ impl Effect {
 
 /// Asks a registry about an image, and looks at what it shows with these anchors.
 pub(crate) async fn look(client: &Client, image: &ImageReference, anchors: &Anchors) -> Look {
-    let bounds = Bounds::default();
-    let digest = match resolve(client, image).await {
-        Ok(digest) => digest,
-        Err(ClientError::NotFound { .. }) => return Look::NoSuchImage,
-        Err(error) => return unseen(&error),
-    };
-    match fetch_evidence(client, &image.repository, &digest, &bounds).await {
-        Ok(evidence) => Facts::establish(&evidence, anchors, &bounds).map_or_else(too_much, Look::Seen),
+    match examine(client, image, anchors, &Bounds::default()).await {
+        Ok(Some(facts)) => Look::Seen(facts),
+        Ok(None) => Look::NoSuchImage,
         Err(error) => unseen(&error),
     }
 }
 
 /// The registry gave no answer, or not the one asked for.
-pub(crate) fn unseen(error: &ClientError) -> Look {
+pub(crate) fn unseen(error: &ExamineError) -> Look {
     let (reason, message) = (error.reason().to_owned(), error.to_string());
     Look::Unseen { reason, message, transient: error.is_transient() }
-}
-
-fn too_much(error: BoundsExceeded) -> Look {
-    match Verdict::from(error) {
-        Verdict::CouldNotCheck { reason, message, transient } => Look::Unseen { reason, message, transient },
-        _ => Look::NoSuchImage,
-    }
 }
 
 /// A policy that the operator would refuse everything for that it governs.
@@ -183,6 +171,20 @@ impl Judge {
             reason: "NotMatched".to_owned(),
             until: None,
             message: format!("{image} matches none of the policy's images, so the policy lets it run"),
+        }
+    }
+
+    /// What it says about a text that names no image, which could be anything.
+    pub(crate) fn nonsense(&self, text: &str, error: &InvalidImageReference) -> Sentence {
+        Sentence {
+            image: text.to_owned(),
+            digest: None,
+            policy: self.name.clone(),
+            mode: self.mode(),
+            verdict: Effect::Unchecked,
+            reason: "ImageInvalid".to_owned(),
+            message: error.to_string(),
+            until: None,
         }
     }
 

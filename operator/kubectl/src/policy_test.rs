@@ -29,14 +29,19 @@ const CONCURRENCY: usize = 8;
 /// What to test on what.
 #[derive(Args, Debug)]
 pub(crate) struct Arguments {
-    /// File or folder with ImagePolicies and the Secrets that they name; - reads standard input. Several: all must hold.
-    #[arg(short, long = "filename", value_name = "FILE", required = true)]
-    filename: Vec<PathBuf>,
-    /// Image to test, as a Pod would name it.
-    #[arg(long, value_name = "REF", required = true)]
-    image: Vec<String>,
+    #[arg(
+        short,
+        long = "filename",
+        value_name = "FILE",
+        required = true,
+        help = "File or folder with ImagePolicies and the Secrets that they name; - reads standard input. Several: all must hold"
+    )]
+    pub(crate) filename: Vec<PathBuf>,
+    /// Image to test, as a Pod would name it; without any, the Pods that run in the cluster are tested.
+    #[arg(long, value_name = "REF")]
+    pub(crate) image: Vec<String>,
     #[command(flatten)]
-    access: Access,
+    pub(crate) access: Access,
 }
 
 /// Why nothing was tested.
@@ -104,8 +109,8 @@ fn cure(cause: &InvalidPolicy) -> &'static str {
 
 /// All policies on one image, which is looked at once.
 async fn test(image: &ImageReference, judges: &[Judge], registries: &Registries) -> Vec<Sentence> {
-    let judged: Vec<_> = judges.iter().map(|judge| (judge, judge.subject(image))).collect();
-    let asking = judged.iter().filter(|(_, subject)| subject.is_some()).map(|(judge, _)| &judge.policy);
+    let asked: Vec<_> = judges.iter().map(|judge| (judge, judge.subject(image))).collect();
+    let asking = asked.iter().filter(|(_, subject)| subject.is_some()).map(|(judge, _)| &judge.policy);
     let now = Timestamp::now();
     let seen = if asking.clone().all(|policy| policy.settled(image, None, now).is_some()) {
         Look::NotNeeded
@@ -115,14 +120,14 @@ async fn test(image: &ImageReference, judges: &[Judge], registries: &Registries)
                 let anchors = asking.flat_map(|policy| policy.anchors().clone()).collect();
                 look(&client, image, &anchors).await
             }
-            Err(error) => unseen(&error),
+            Err(error) => unseen(&error.into()),
         }
     };
     let sentence = |(judge, subject): (&Judge, Option<_>)| match subject {
         Some(subject) => judge.sentence(image, subject, &seen, now),
         None => judge.silence(image),
     };
-    judged.into_iter().map(sentence).collect()
+    asked.into_iter().map(sentence).collect()
 }
 
 impl Report for Tested {

@@ -33,6 +33,12 @@ pub(crate) enum AccessError {
     /// A password must not reach a second host.
     #[error("--user is for one registry, and the images are at several: {0}; run the command for each")]
     SeveralHosts(String),
+    /// Nor any host that a Pod names.
+    #[error(
+        "--user is for one registry, and Pods name images of any: give --image, or leave it to pull secrets and Docker's \
+         config.json"
+    )]
+    AnyHost,
     #[error(transparent)]
     DockerConfig(#[from] DockerConfigError),
 }
@@ -69,9 +75,29 @@ impl Registries {
         Ok(Self { ca_pem, plain_http: access.plain_http, user, docker })
     }
 
+    /// The same for images that nobody knows yet.
+    pub(crate) fn of_cluster(access: &Access) -> Result<Self, AccessError> {
+        if access.user.is_some() { Err(AccessError::AnyHost) } else { Self::new(access, &BTreeSet::new()) }
+    }
+
+    /// The certificates that the command line says to trust.
+    pub(crate) fn ca_pem(&self) -> Option<&[u8]> {
+        self.ca_pem.as_deref()
+    }
+
     /// A client of the registry at `host`, as images name it.
     pub(crate) fn client(&self, host: &str) -> Result<Client, ClientError> {
-        let credentials = self.user.clone().or_else(|| self.docker.credentials(host));
+        self.client_with(host, None)
+    }
+
+    /// Who we are at a host, if the command line or Docker's file says it.
+    pub(crate) fn credentials(&self, host: &str) -> Option<Credentials> {
+        self.user.clone().or_else(|| self.docker.credentials(host))
+    }
+
+    /// The same with credentials that come before all others.
+    pub(crate) fn client_with(&self, host: &str, first: Option<Credentials>) -> Result<Client, ClientError> {
+        let credentials = first.or_else(|| self.credentials(host));
         if let (None, Some(helper)) = (&credentials, self.docker.helper(host)) {
             eprintln!(
                 "note: Docker keeps the credentials for {host} in the helper {helper}, which is not run: give --user and \

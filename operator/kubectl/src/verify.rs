@@ -31,11 +31,20 @@ pub(crate) struct Arguments {
     /// Public key as cosign writes it: a file, or the PEM itself. Several: any of them counts.
     #[arg(long, value_name = "FILE|PEM", required_unless_present = "trust_root", allow_hyphen_values = true)]
     key: Vec<String>,
-    /// A trusted_root.json with the certificate authorities and logs that identities are verified with.
-    #[arg(long, value_name = "FILE", requires = "issuers", requires = "subjects")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "issuers",
+        requires = "subjects",
+        help = "A trusted_root.json: the certificate authorities and logs that identities are verified with"
+    )]
     trust_root: Option<PathBuf>,
-    /// Who has to vouch for the identity, such as https://accounts.example.com.
-    #[arg(long, requires = "trust_root", group = "issuers")]
+    #[arg(
+        long,
+        requires = "trust_root",
+        group = "issuers",
+        help = "Who has to vouch for the identity, such as https://accounts.example.com"
+    )]
     issuer: Option<String>,
     /// The same as a regular expression over the whole text.
     #[arg(long, requires = "trust_root", group = "issuers")]
@@ -127,7 +136,7 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<Verified, VerifyError> 
     let registries = Registries::new(&arguments.access, &BTreeSet::from([image.host.as_str()]))?;
     let seen = match registries.client(&image.host) {
         Ok(client) => look(&client, &image, policy.anchors()).await,
-        Err(error) => unseen(&error),
+        Err(error) => unseen(&error.into()),
     };
     if let Look::Unseen { message: cause, transient, .. } = seen {
         return Err(VerifyError::Unseen { image, cause, transient });

@@ -3,7 +3,10 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "all of this crate is test code")]
 
+mod cluster;
+mod decisions;
 mod policies;
 mod registry;
+mod running;
 mod statements;
 mod user;

@@ -134,7 +134,8 @@ impl User {
             .envs(profiling)
             .env("HOME", home)
             .env("DOCKER_CONFIG", home.join("docker"))
-            .env("SSL_CERT_FILE", home.join("ca.crt"))
+            // Where there is an authority of its own, cosign is to trust it.
+            .envs(Some(home.join("ca.crt")).filter(|file| file.is_file()).map(|file| ("SSL_CERT_FILE", file)))
             .env("COSIGN_PASSWORD", "")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
