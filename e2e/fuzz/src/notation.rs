@@ -17,6 +17,7 @@ use serde_json::json;
 #[allow(
     dead_code,
     unused_imports,
+    clippy::panic,
     clippy::pedantic,
     reason = "a workshop with more tools than are needed here"
 )]
