@@ -150,8 +150,8 @@ impl Fetch<'_> {
         let tag: Tag = tag.parse().map_err(|e| self.client.protocol(&tag, format!("{e}")))?;
         let reference = match self.pack.tag(&tag) {
             None => Reference::Tag(tag),
-            Some(None) => return Ok(None),
-            Some(Some(digest)) => Reference::Digest(digest.clone()),
+            Some(Err(_)) => return Ok(None),
+            Some(Ok(digest)) => Reference::Digest(digest.clone()),
         };
         match self.manifest(&reference).await {
             Ok(manifest) => self.artifact(manifest, true).await,

@@ -52,9 +52,9 @@ impl Pack {
         self.0.as_ref().map(|pack| &pack.digest)
     }
 
-    /// Where a tag points, as far as it is told: `Some(None)` says that there is no such tag.
-    pub(crate) fn tag(&self, tag: &Tag) -> Option<Option<&Digest>> {
-        Some(self.0.as_ref()?.tags.get(tag)?.as_ref())
+    /// Where a tag points, as far as it is told; an error says that there is no such tag.
+    pub(crate) fn tag(&self, tag: &Tag) -> Option<Result<&Digest, NoSuchTag>> {
+        Some(self.0.as_ref()?.tags.get(tag)?.as_ref().ok_or(NoSuchTag))
     }
 
     pub(crate) fn referrers(&self) -> Option<&[Descriptor]> {
@@ -75,6 +75,9 @@ impl Pack {
         checked(digest, self.0.as_ref()?.blobs.get(digest)?).map(Bytes::from)
     }
 }
+
+/// The registry has answered that it does not know a tag.
+pub(crate) struct NoSuchTag;
 
 fn checked(digest: &Digest, text: &str) -> Option<Vec<u8>> {
     BASE64_STANDARD.decode(text).ok().filter(|bytes| digest.matches(bytes))

@@ -37,12 +37,7 @@ fn is_public_v4(address: Ipv4Addr) -> bool {
         || address.is_multicast();
     let shared = matches!(
         address.octets(),
-        [0, ..]
-            | [100, 64..=127, ..]
-            | [192, 0, 0, _]
-            | [192, 88, 99, _]
-            | [198, 18 | 19, ..]
-            | [240..=255, ..]
+        [0 | 240..=255, ..] | [100, 64..=127, ..] | [192, 0, 0, _] | [192, 88, 99, _] | [198, 18 | 19, ..]
     );
     !special && !shared
 }
@@ -52,7 +47,7 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
     match address.segments() {
         [0, 0, 0, 0, 0, 0xffff, ..] => address.to_ipv4_mapped().is_some_and(is_public_v4),
         // Teredo and its neighbours, documentation, 6to4.
-        [0x2001, 0..=0x01ff, ..] | [0x2001, 0x0db8, ..] | [0x2002, ..] | [0x3fff, 0..=0x0fff, ..] => false,
+        [0x2001, 0..=0x01ff | 0x0db8, ..] | [0x2002, ..] | [0x3fff, 0..=0x0fff, ..] => false,
         [first, ..] => first & 0xe000 == 0x2000,
     }
 }
