@@ -1,4 +1,4 @@
-//! What an ImagePolicy says besides who signs: what it binds, what may run at all, who is excepted, and how quiet it is.
+//! What an `ImagePolicy` says besides who signs: what it binds, what may run at all, who is excepted, and how quiet it is.
 
 use berth_e2e::ensure;
 use berth_e2e::fixtures::{Outcome, pod, story};

@@ -1,4 +1,4 @@
-//! What an ImagePolicy may want beyond a signature, shown with images that the real cosign signs and attests.
+//! What an `ImagePolicy` may want beyond a signature, shown with images that the real cosign signs and attests.
 
 use berth_e2e::ensure;
 use berth_e2e::fixtures::{Endpoint, Failure, Form, Key, Outcome, Pushed, Team, pod, story};

@@ -63,14 +63,11 @@ impl Material {
     ) -> Result<&'a str, InvalidPolicy> {
         let (path, secret) = (path.to_owned(), name.to_owned());
         match secrets.get(name) {
-            Some(Self::Found(values)) => match values.get(key) {
-                Some(value) => Ok(value),
-                None => {
-                    let size = MAX_VALUE / 1024;
-                    let cause = format!("the Secret {name} has no key {key} of at most {size} KiB");
-                    Err(InvalidPolicy::unusable(key, path, cause))
-                }
-            },
+            Some(Self::Found(values)) => values.get(key).map(String::as_str).ok_or_else(|| {
+                let size = MAX_VALUE / 1024;
+                let cause = format!("the Secret {name} has no key {key} of at most {size} KiB");
+                InvalidPolicy::unusable(key, path, cause)
+            }),
             Some(Self::NotManaged) => Err(InvalidPolicy::NamespaceNotManaged { path }),
             Some(Self::Unreadable(cause)) => {
                 Err(InvalidPolicy::SecretUnreadable { path, secret, cause: cause.clone() })

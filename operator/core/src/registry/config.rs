@@ -72,11 +72,14 @@ impl Mounts {
 
     /// All of them.
     pub fn into_vec(self) -> Vec<Mount> {
-        let optional = [self.users, self.store_ca, self.store_key, self.data, self.traces, self.traces_ca];
-        [self.config, self.tls, self.ca, self.events]
-            .into_iter()
-            .chain(optional.into_iter().flatten())
-            .collect()
+        let mut all = vec![self.config, self.tls, self.ca, self.events];
+        all.extend(self.users);
+        all.extend(self.store_ca);
+        all.extend(self.store_key);
+        all.extend(self.data);
+        all.extend(self.traces);
+        all.extend(self.traces_ca);
+        all
     }
 }
 
