@@ -36,6 +36,7 @@ use berth_operator::{
     stores::Guarded,
     webhook::{
         Admission,
+        decisions::{Decisions, Noted},
         directory::{Directory, NoRegistry},
         looks::Looks,
         metrics::{Looked, Reviews},
@@ -191,12 +192,14 @@ fn serve(
             let (store, mut writer) = reflector::store();
             writer.apply_watcher_event(&Event::Apply(policy));
             let keys = Arc::new(Keys::new(cluster.clone(), Arc::new(Scope::All)));
+            let (decisions, _) = Decisions::new(cluster.clone(), "bench", Noted::default());
             let admission = Arc::new(Admission {
                 policies: Arc::new(Policies::new(store, keys)),
                 directory,
                 looks,
                 deadline: Duration::from_secs(8),
                 metrics: Reviews::default(),
+                decisions,
             });
             let serving = Arc::new(ServingCertificate::default());
             let data = [("tls.crt", certificate), ("tls.key", private)];

@@ -2,14 +2,16 @@
 //! `webhook` (in the operator) reads the body, asks here for the subjects, checks each against its registry, and
 //! hands the findings back for the answer. Trust, "The webhook".
 
-use std::{collections::BTreeMap, fmt::Display};
+use std::{collections::BTreeMap, fmt::Display, iter};
 
 use berth_registry_core::{Digest, ImageReference, Pattern, reference::InvalidImageReference};
 use berth_trust::Verdict;
+use k8s_openapi::{api::core::v1::ObjectReference, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::{
+    decision::DecisionId,
     images::{ImageUse, changed, images},
     pulling::{Pulling, pulling},
 };
@@ -97,6 +99,11 @@ pub struct Request<'a> {
     /// Of the object; empty where the API server is to make one up.
     #[serde(default)]
     pub name: String,
+    /// Nothing may be written because of it.
+    #[serde(default)]
+    pub dry_run: bool,
+    #[serde(default)]
+    kind: Kind,
     resource: Resource,
     #[serde(default)]
     sub_resource: String,
@@ -104,6 +111,14 @@ pub struct Request<'a> {
     object: Option<&'a RawValue>,
     #[serde(borrow)]
     old_object: Option<&'a RawValue>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Kind {
+    group: String,
+    version: String,
+    kind: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -152,6 +167,28 @@ impl Request<'_> {
     /// With what the Pods of the object pull their images.
     pub fn pulling(&self) -> Result<Pulling, ReviewError> {
         Ok(pulling(&self.namespace, self.object.ok_or(ReviewError::NoObject)?.get())?)
+    }
+
+    /// The object, as Events name it. One that the API server has yet to name goes by what its name will begin with.
+    pub fn object_reference(&self) -> ObjectReference {
+        #[derive(Deserialize)]
+        struct Named {
+            metadata: Option<ObjectMeta>,
+        }
+        let generated = || {
+            let named: Named = serde_json::from_str(self.object?.get()).ok()?;
+            named.metadata?.generate_name
+        };
+        let Kind { group, version, kind } = &self.kind;
+        let api_version = if group.is_empty() { version.clone() } else { format!("{group}/{version}") };
+        let name = if self.name.is_empty() { generated().unwrap_or_default() } else { self.name.clone() };
+        ObjectReference {
+            api_version: Some(api_version),
+            kind: Some(kind.clone()),
+            namespace: Some(self.namespace.clone()),
+            name: Some(name),
+            ..ObjectReference::default()
+        }
     }
 
     /// The images that this request brings in: all of a new object, the changed ones of an update.
@@ -237,6 +274,14 @@ impl Finding {
         Self { verdict: Verdict::could_not_check(reason, cause, transient), digest: None }
     }
 
+    /// How much a policy insists on what it says, whatever that is.
+    pub fn insistence(&self, mode: Mode, uncheckable: Uncheckable) -> Mode {
+        match (mode, uncheckable) {
+            (Mode::Enforce, Uncheckable::Warn) if self.may_pass() => Mode::Warn,
+            _ => mode,
+        }
+    }
+
     /// Whether the same check may come to something when a registry is well again. What only somebody's hand can change
     /// is not among it: whoever may push could make an image uncheckable for ever.
     fn may_pass(&self) -> bool {
@@ -291,7 +336,7 @@ impl Answer {
 
     /// A complaint about the whole request, said in the policy's mode. `policy` is `NAMESPACE/NAME`.
     pub fn complain(policy: &str, mode: Mode, complaint: impl Display) -> Self {
-        Self::new(&[(mode, format!("ImagePolicy {policy}: {complaint}"))])
+        Self::new(&[(mode, printable(&format!("ImagePolicy {policy}: {complaint}")))])
     }
 
     /// The answer of a policy that is not in order: what it governs, it cannot judge.
@@ -311,12 +356,25 @@ impl Answer {
         uncheckable: Uncheckable,
         findings: &[(Subject, Finding)],
     ) -> Self {
-        let complaints = findings.iter().filter_map(|(subject, finding)| {
-            let insistence = match (mode, uncheckable) {
-                (Mode::Enforce, Uncheckable::Warn) if finding.may_pass() => Mode::Warn,
-                _ => mode,
+        Self::judge_noted(policy, mode, uncheckable, findings, &[])
+    }
+
+    /// The same where decisions are kept about some of the subjects, in their order: the answer names them.
+    pub fn judge_noted(
+        policy: &str,
+        mode: Mode,
+        uncheckable: Uncheckable,
+        findings: &[(Subject, Finding)],
+        decisions: &[Option<DecisionId>],
+    ) -> Self {
+        let decisions = decisions.iter().map(Option::as_ref).chain(iter::repeat(None));
+        let complaints = findings.iter().zip(decisions).filter_map(|((subject, finding), decision)| {
+            let complaint = printable(&complaint(policy, subject, finding)?);
+            let complaint = match decision {
+                Some(id) => format!("{complaint} (decision {id}: kubectl berth why {id})"),
+                None => complaint,
             };
-            Some((insistence, complaint(policy, subject, finding)?))
+            Some((finding.insistence(mode, uncheckable), complaint))
         });
         Self::new(&complaints.collect::<Vec<_>>())
     }
@@ -324,11 +382,8 @@ impl Answer {
     /// Each complaint is told to whom its mode says.
     fn new(complaints: &[(Mode, String)]) -> Self {
         let told = |wanted: Mode| {
-            let mut lines: Vec<_> = complaints
-                .iter()
-                .filter(|(mode, _)| *mode == wanted)
-                .map(|(_, text)| printable(text))
-                .collect();
+            let mut lines: Vec<_> =
+                complaints.iter().filter(|(mode, _)| *mode == wanted).map(|(_, text)| text.clone()).collect();
             if lines.len() > MAX_DESCRIBED {
                 let untold = lines.len() - MAX_DESCRIBED;
                 lines.truncate(MAX_DESCRIBED);

@@ -104,7 +104,8 @@ fn webhook(installation: &Installation, entry: &Entry) -> ValidatingWebhook {
         namespace_selector: Some(namespace_selector(installation, entry)),
         object_selector: Some(entry.objects.clone().unwrap_or_default()),
         rules: Some(rules()),
-        side_effects: "None".to_owned(),
+        // Decisions are kept as Events.
+        side_effects: "NoneOnDryRun".to_owned(),
         timeout_seconds: Some(TIMEOUT_SECONDS),
     }
 }
@@ -288,8 +289,11 @@ mod tests {
 
     /// The API server gives up later than we do.
     #[test]
-    fn every_entry_is_answered_in_time_and_without_side_effects() {
+    fn every_entry_is_answered_in_time_and_a_dry_run_leaves_nothing() {
         let webhook = &rendered(&[entry("a", "b", Mode::Enforce)])["webhooks"][0];
-        assert_eq!((&webhook["timeoutSeconds"], &webhook["sideEffects"]), (&10.into(), &"None".into()));
+        assert_eq!(
+            (&webhook["timeoutSeconds"], &webhook["sideEffects"]),
+            (&10.into(), &"NoneOnDryRun".into())
+        );
     }
 }

@@ -13,6 +13,8 @@ use axum::{
 };
 use berth_operator_core::{
     admission::{self, Answer, Finding, Request, Subject, subjects},
+    decision::DecisionId,
+    image_policy::Rules,
     memory::{Belief, Known},
     pulling::is_named,
 };
@@ -23,6 +25,7 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::time::{Instant, timeout_at};
 
 use crate::webhook::{
+    decisions::{Decisions, Judged},
     directory::{Directory, NoRegistry},
     looks::{Look, Looks, Source, Why},
     metrics::Reviews,
@@ -54,6 +57,8 @@ pub struct Admission {
     pub deadline: Duration,
     /// Counted and timed here.
     pub metrics: Reviews,
+    /// What is complained of is kept here.
+    pub decisions: Decisions,
 }
 
 /// Answers a review.
@@ -120,15 +125,46 @@ impl Admission {
         if subjects.is_empty() {
             return Some(Answer::allow());
         }
-        let findings = match &rules.policy {
+        let asking = match &rules.policy {
             Ok(policy) => {
                 let (number, images) = (compiled.number, &rules.images);
-                let asking = Asking { namespace, number, images, policy, request, until };
-                self.check(&asking, subjects).await
+                Asking { namespace, number, images, policy, request, until }
             }
             Err(error) => return Some(Answer::cannot_judge(&policy, rules.mode, &subjects, error)),
         };
-        Some(Answer::judge(&policy, rules.mode, rules.uncheckable, &findings))
+        let findings = self.check(&asking, subjects).await;
+        let decisions = self.note(&asking, name, &policy, rules, &findings).await;
+        Some(Answer::judge_noted(&policy, rules.mode, rules.uncheckable, &findings, &decisions))
+    }
+
+    /// Keeps what a policy complains of, so that somebody can ask why. A review without complaints costs nothing here.
+    async fn note(
+        &self,
+        asking: &Asking<'_>,
+        name: &str,
+        policy: &str,
+        rules: &Rules,
+        findings: &[(Subject, Finding)],
+    ) -> Vec<Option<DecisionId>> {
+        let request = asking.request;
+        if request.dry_run || findings.iter().all(|(_, finding)| finding.verdict.is_admitted()) {
+            return Vec::new();
+        }
+        let written = self.policies.written(asking.namespace, name).await;
+        let Some((spec, secrets)) = written else { return Vec::new() };
+        let judged = Judged { policy, spec: &spec, secrets: &secrets, rules };
+        let facts = |subject: &Subject| {
+            let image = subject.image.as_ref().ok()?;
+            let source = self.source(asking, image).ok()?;
+            match self.looks.remembered(&source, image, Timestamp::now()) {
+                Belief::Sure(known) | Belief::Due(known) => known.facts(),
+                Belief::None => None,
+            }
+        };
+        let note = |(subject, finding): &(Subject, Finding)| {
+            self.decisions.note(request, &judged, subject, finding, facts(subject))
+        };
+        findings.iter().map(note).collect()
     }
 
     /// Checks each image once, several at a time; the order of the answers is that of the subjects.
@@ -143,18 +179,26 @@ impl Admission {
         stream::iter(subjects).map(check).buffered(CONCURRENCY).collect().await
     }
 
+    /// On whose account an image's registry is asked; the error is a finding: that it may not be asked.
+    fn source(&self, asking: &Asking<'_>, image: &ImageReference) -> Result<Source, Finding> {
+        match self.directory.permits(asking.namespace, &image.host) {
+            Ok(()) => Ok(Source::own()),
+            Err(NoRegistry::NotOurs(_)) if is_named(asking.images, image) => match asking.request.pulling() {
+                Ok(pulling) => Ok(Source::pod(pulling)),
+                Err(error) => Err(Finding::uncheckable(error.reason(), &error, false)),
+            },
+            Err(error) => Err(Finding::uncheckable(error.reason(), &error, error.is_transient())),
+        }
+    }
+
     async fn check_one(&self, asking: &Asking<'_>, image: &ImageReference) -> Finding {
         let now = Timestamp::now();
         if let Some(judgement) = asking.policy.settled(image, None, now) {
             return Finding { verdict: judgement.verdict, digest: image.digest.clone() };
         }
-        let source = match self.directory.permits(asking.namespace, &image.host) {
-            Ok(()) => Source::own(),
-            Err(NoRegistry::NotOurs(_)) if is_named(asking.images, image) => match asking.request.pulling() {
-                Ok(pulling) => Source::pod(pulling),
-                Err(error) => return Finding::uncheckable(error.reason(), &error, false),
-            },
-            Err(error) => return Finding::uncheckable(error.reason(), &error, error.is_transient()),
+        let source = match self.source(asking, image) {
+            Ok(source) => source,
+            Err(finding) => return finding,
         };
         let remembered = match self.looks.remembered(&source, image, now) {
             Belief::None => None,

@@ -1,7 +1,9 @@
 //! The webhook server, on every replica: `/admit/NAMESPACE/NAME` for the API server, `/events` for registries, and
-//! `/healthz`, `/readyz`. It needs no lease: what it knows comes from watches, and it writes nothing but one time stamp.
+//! `/healthz`, `/readyz`. It needs no lease: what it knows comes from watches, and it writes nothing but one time stamp
+//! and Events about what it refused.
 
 mod admit;
+pub mod decisions;
 pub mod directory;
 pub mod events;
 pub mod looks;
@@ -90,16 +92,21 @@ pub async fn run(context: Context, stop: CancellationToken) -> Result<(), Operat
     ));
     let looked = metrics::Looked::default();
     let policies = Arc::new(policies::Policies::new(context.stores.image_policies.clone(), keys.clone()));
+    let noted = decisions::Noted::default();
+    let (decisions, writer) =
+        decisions::Decisions::new(context.client.clone(), &settings.pod_name, noted.clone());
     let admission = Arc::new(Admission {
         policies: policies.clone(),
         directory: directory.clone(),
         looks: Arc::new(looks::Looks::new(directory, DEADLINE, MEMORY, looked.clone())),
         deadline: DEADLINE,
         metrics: metrics::Reviews::default(),
+        decisions,
     });
     context.metrics.register(|registry| {
         admission.metrics.register(registry);
         looked.register(registry);
+        noted.register(registry);
     });
     let ready = {
         let (stop, certificate) = (stop.clone(), certificate.clone());
@@ -118,6 +125,7 @@ pub async fn run(context: Context, stop: CancellationToken) -> Result<(), Operat
     };
     tokio::select! {
         result = server::serve(listener, certificate.clone(), router, drained) => Ok(result?),
+        () = writer.run() => Err(OperatorError::Ended("the writing of decisions")),
         () = keys.follow() => Err(OperatorError::Ended("the watch of Secrets")),
         () = policies.follow(context.stores.changed.clone()) => Err(OperatorError::Ended("the watches of policies")),
         () = serving::follow(&context.client, &settings.namespace, &certificate, has_certificate) => {

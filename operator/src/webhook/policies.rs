@@ -2,7 +2,7 @@
 //! number of a policy stands for all of that, so that verdicts can be remembered by it.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -10,8 +10,8 @@ use std::{
     time::Duration,
 };
 
-use berth_crds::ImagePolicy;
-use berth_operator_core::image_policy::Rules;
+use berth_crds::{ImagePolicy, ImagePolicySpec};
+use berth_operator_core::image_policy::{Material, Rules};
 use berth_registry_core::ImageReference;
 use berth_trust::Anchors;
 use kube::{
@@ -91,6 +91,18 @@ impl Policies {
             }
             None => Some(self.compile(key, object).await),
         }
+    }
+
+    /// What a policy and its Secrets hold now, for the record; `None` if it cannot be read.
+    pub async fn written(
+        &self,
+        namespace: &str,
+        name: &str,
+    ) -> Option<(ImagePolicySpec, BTreeMap<String, Material>)> {
+        let object = self.store.get(&ObjectRef::new(name).within(namespace))?;
+        let spec = object.0.as_ref().ok()?.spec.clone();
+        let secrets = self.keys.of(namespace, &spec).await;
+        Some((spec, secrets))
     }
 
     async fn compile(&self, key: Name, object: Arc<Guarded<ImagePolicy>>) -> Arc<Compiled> {

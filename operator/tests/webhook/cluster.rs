@@ -34,6 +34,12 @@ impl Cluster {
         writes.iter().filter(|(request, _)| request.starts_with("PATCH ")).cloned().collect()
     }
 
+    /// The bodies of what was sent as `METHOD /path`.
+    pub(crate) fn bodies(&self, request: &str) -> Vec<Value> {
+        let writes = &self.0.lock().unwrap().writes;
+        writes.iter().filter(|(sent, _)| sent == request).map(|(_, body)| body.clone()).collect()
+    }
+
     /// A client of this cluster.
     pub(crate) fn client(&self) -> kube::Client {
         let cluster = self.clone();

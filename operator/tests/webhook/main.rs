@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "all of this crate is test code")]
 
 mod cluster;
+mod decisions;
 mod events;
 mod foreign;
 mod memory;
@@ -28,6 +29,7 @@ use berth_operator::{
     stores::Guarded,
     webhook::{
         Admission,
+        decisions::{Decisions, Noted},
         directory::Directory,
         looks::Looks,
         metrics::{Looked, Reviews},
@@ -71,12 +73,15 @@ impl World {
         let patience = Duration::from_secs(1);
         let directory: Arc<dyn Directory> = Arc::new(registry.clone());
         let looks = Arc::new(Looks::new(directory.clone(), patience, 1 << 20, Looked::default()));
+        let (decisions, decided) = Decisions::new(cluster.client(), "test", Noted::default());
+        tokio::spawn(decided.run());
         let admission = Arc::new(Admission {
             policies: Arc::new(Policies::new(policies, Arc::new(keys))),
             directory,
             looks: looks.clone(),
             deadline: patience,
             metrics: Reviews::default(),
+            decisions,
         });
         let certificate = Arc::new(ServingCertificate::default());
         let root = issue(&certificate);
