@@ -118,7 +118,8 @@ pub struct Request<'a> {
 struct Kind {
     group: String,
     version: String,
-    kind: String,
+    #[serde(rename = "kind")]
+    name: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -179,7 +180,7 @@ impl Request<'_> {
             let named: Named = serde_json::from_str(self.object?.get()).ok()?;
             named.metadata?.generate_name
         };
-        let Kind { group, version, kind } = &self.kind;
+        let Kind { group, version, name: kind } = &self.kind;
         let api_version = if group.is_empty() { version.clone() } else { format!("{group}/{version}") };
         let name = if self.name.is_empty() { generated().unwrap_or_default() } else { self.name.clone() };
         ObjectReference {

@@ -27,7 +27,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::webhook::{
     decisions::{Decisions, Judged},
     directory::{Directory, NoRegistry},
-    looks::{Look, Looks, Source, Why},
+    looks::{Looks, Source, Why},
     metrics::Reviews,
     policies::Policies,
 };
@@ -234,13 +234,11 @@ impl Admission {
         why: Why,
     ) -> Result<(Finding, Timestamp), Finding> {
         let anchors = self.anchors_for(asking, image);
-        let look: Look = match timeout_at(asking.until, self.looks.look(source, image, &anchors, why)).await {
-            Ok(look) => look,
-            Err(_) => {
-                let seconds = self.deadline.as_secs();
-                let cause = format!("{} did not deliver the evidence within {seconds} seconds", image.host);
-                return Err(Finding::uncheckable("DeadlineExceeded", cause, true));
-            }
+        let look = timeout_at(asking.until, self.looks.look(source, image, &anchors, why));
+        let Ok(look) = look.await else {
+            let seconds = self.deadline.as_secs();
+            let cause = format!("{} did not deliver the evidence within {seconds} seconds", image.host);
+            return Err(Finding::uncheckable("DeadlineExceeded", cause, true));
         };
         let now = Timestamp::now();
         match look {

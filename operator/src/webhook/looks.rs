@@ -58,7 +58,7 @@ pub struct Unseen {
 }
 
 impl Unseen {
-    fn new(reason: &str, message: impl ToString, transient: bool) -> Self {
+    fn new(reason: &str, message: &impl ToString, transient: bool) -> Self {
         Self { reason: reason.to_owned(), message: message.to_string(), transient }
     }
 }
@@ -199,7 +199,7 @@ impl Looks {
                 return Ok(known);
             }
         }
-        Err(Unseen::new("FactsOutdated", "the policies change faster than images can be looked at", true))
+        Err(Unseen::new("FactsOutdated", &"the policies change faster than images can be looked at", true))
     }
 
     /// Looks at an image while nobody waits.
@@ -245,7 +245,7 @@ impl Looks {
             (Some(digest), _) => place.digest(digest),
             (None, Some(tag)) => place.tag(tag),
             (None, None) => {
-                return Err(Unseen::new("ImageInvalid", "it names neither a tag nor a digest", false));
+                return Err(Unseen::new("ImageInvalid", &"it names neither a tag nor a digest", false));
             }
         };
         let asked = self.memory.moment();
@@ -256,14 +256,14 @@ impl Looks {
             return Ok(flight.answer.clone());
         }
         if flights.by_image.len() >= AT_ONCE {
-            return Err(Unseen::new("Busy", format!("{AT_ONCE} images are being looked at already"), true));
+            return Err(Unseen::new("Busy", &format!("{AT_ONCE} images are being looked at already"), true));
         }
         flights.begun += 1;
         let number = flights.begun;
         let seats = flights.hosts.entry(image.host.clone());
         let seats = seats.or_insert_with(|| Arc::new(Semaphore::new(AT_ONE_HOST))).clone();
         let (sender, receiver) = oneshot::channel();
-        let aborted = |_| Err(Unseen::new("Aborted", "the look at the registry was given up", true));
+        let aborted = |_| Err(Unseen::new("Aborted", &"the look at the registry was given up", true));
         let answer = receiver.map(move |answer| answer.unwrap_or_else(aborted)).boxed().shared();
         flights.by_image.insert(key, Flight { number, asked, answer: answer.clone() });
         let (looks, source) = (self.clone(), source.clone());
@@ -305,7 +305,7 @@ impl Looks {
         let answer = timeout(self.patience, fetch).await.unwrap_or_else(|_| {
             let seconds = self.patience.as_secs();
             let cause = format!("{} did not deliver the evidence within {seconds} seconds", image.host);
-            Err(Unseen::new("DeadlineExceeded", cause, true))
+            Err(Unseen::new("DeadlineExceeded", &cause, true))
         });
         if answer.as_ref().is_err_and(|error| error.reason == UNAUTHORIZED) {
             self.directory.refused(&image.host);
@@ -333,7 +333,7 @@ impl Looks {
             return Ok(None);
         };
         self.note(image);
-        Ok(Some(self.learn(image, &place, facts, asked)))
+        Ok(Some(self.learn(image, &place, &facts, asked)))
     }
 
     /// The tag is resolved each time, the facts about its digest are remembered for a while.
@@ -361,12 +361,12 @@ impl Looks {
         Ok(Some(self.memory.learn(place, &Terms::FOREIGN, &facts, asked, Timestamp::now())))
     }
 
-    fn learn(&self, image: &ImageReference, place: &Place<'_>, facts: Facts, asked: Moment) -> Arc<Known> {
+    fn learn(&self, image: &ImageReference, place: &Place<'_>, facts: &Facts, asked: Moment) -> Arc<Known> {
         let (terms, now) = (&Terms::OWN, Timestamp::now());
         if let (None, Some(tag)) = (&image.digest, &image.tag) {
             self.memory.learn_tag(place, terms, tag, facts.subject(), asked, now);
         }
-        self.memory.learn(place, terms, &facts, asked, now)
+        self.memory.learn(place, terms, facts, asked, now)
     }
 
     fn flights(&self) -> MutexGuard<'_, Flights> {

@@ -104,10 +104,11 @@ impl Outside {
         let mut names = pulling.secrets.clone();
         if names.is_empty() {
             // As the API server does for a Pod that names none.
-            let accounts = Api::<ServiceAccount>::namespaced(self.client.clone(), &pulling.namespace);
-            let account = accounts.get_opt(&pulling.service_account).await.map_err(unreadable)?;
-            let named = account.and_then(|account| account.image_pull_secrets).unwrap_or_default();
-            names = named.into_iter().map(|secret| secret.name).filter(|name| !name.is_empty()).collect();
+            let api = Api::<ServiceAccount>::namespaced(self.client.clone(), &pulling.namespace);
+            let found = api.get_opt(&pulling.service_account).await.map_err(unreadable)?;
+            let references = found.and_then(|found| found.image_pull_secrets).unwrap_or_default();
+            names =
+                references.into_iter().map(|secret| secret.name).filter(|name| !name.is_empty()).collect();
         }
         let api = Api::<Secret>::namespaced(self.client.clone(), &pulling.namespace);
         let mut configs = Vec::new();

@@ -141,9 +141,9 @@ impl Policies {
             changed.mark_unchanged();
             keys.mark_unchanged();
             let objects = self.store.state();
-            let named =
+            let key =
                 |object: &Guarded<ImagePolicy>| (object.namespace().unwrap_or_default(), object.name_any());
-            let names: std::collections::HashSet<_> = objects.iter().map(|object| named(object)).collect();
+            let names: std::collections::HashSet<_> = objects.iter().map(|object| key(object)).collect();
             self.slots().retain(|name, _| names.contains(name));
             for (namespace, name) in names {
                 self.get(&namespace, &name).await;

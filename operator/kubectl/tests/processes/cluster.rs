@@ -44,14 +44,12 @@ impl Cluster {
 }
 
 async fn answer(State(Cluster(answers)): State<Cluster>, uri: Uri) -> (StatusCode, Json<Value>) {
-    match answers.lock().unwrap().get(uri.path()) {
-        Some(object) => (StatusCode::OK, Json(object.clone())),
-        None => {
-            let status = json!({
-                "kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "NotFound", "code": 404,
-                "message": format!("{} not found", uri.path()),
-            });
-            (StatusCode::NOT_FOUND, Json(status))
-        }
+    if let Some(object) = answers.lock().unwrap().get(uri.path()) {
+        return (StatusCode::OK, Json(object.clone()));
     }
+    let status = json!({
+        "kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "NotFound", "code": 404,
+        "message": format!("{} not found", uri.path()),
+    });
+    (StatusCode::NOT_FOUND, Json(status))
 }
