@@ -115,10 +115,12 @@ async fn resumed_after_a_lost_connection(t: &Target) -> Outcome {
     let mut socket = TcpStream::connect(&address).await.map_err(broken)?;
     let authorization =
         t.authorization().map(|value| format!("authorization: {value}\r\n")).unwrap_or_default();
+    // It says where it begins: should it be read only after the upload went on, it must add nothing.
     let head = format!(
         "PATCH {} HTTP/1.1\r\nhost: {address}\r\n{authorization}content-type: application/octet-stream\r\n\
-         content-length: {}\r\n\r\n",
+         content-range: 1000-{}\r\ncontent-length: {}\r\n\r\n",
         path(&at),
+        blob.bytes.len() - 1,
         blob.bytes.len() - 1000
     );
     socket.write_all(head.as_bytes()).await.map_err(broken)?;
