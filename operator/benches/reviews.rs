@@ -44,10 +44,7 @@ use berth_operator::{
         router, server,
     },
 };
-use berth_operator_core::{
-    memory::{Place, Terms},
-    pulling::Pulling,
-};
+use berth_operator_core::{memory::Place, pulling::Pulling};
 use berth_registry_core::{Digest, ImageReference};
 use berth_trust::{Anchor, Anchors, Artifact, Bounds, Evidence, Facts, PublicKey};
 use futures::{FutureExt, future::BoxFuture};
@@ -145,9 +142,9 @@ fn fill(looks: &Looks, key: &EcdsaKeyPair) -> Vec<String> {
             let facts = Facts::establish(&evidence, &anchors, &Bounds::default()).unwrap();
             let (place, asked) = (Place::of("", &image), looks.memory.moment());
             if let Some(tag) = &image.tag {
-                looks.memory.learn_tag(&place, &Terms::OWN, tag, &digest, asked, now);
+                looks.memory.learn_tag(&place, tag, &digest, asked, now);
             }
-            looks.memory.learn(&place, &Terms::OWN, &facts, asked, now);
+            looks.memory.learn(&place, &facts, asked, now);
             image.to_string()
         })
         .collect()

@@ -1,4 +1,5 @@
-//! What every controller and server is given: the client, the settings, the stores and the trust in Berth's own CA.
+//! What every controller and server is given: the client, the settings, the stores, the trust in Berth's own CA, and what
+//! the process knows about policies and images, which the webhook and the leader share.
 
 use std::sync::Arc;
 
@@ -12,8 +13,19 @@ use crate::{
     Scope,
     certs::{Bundle, serving::ServingCertificate},
     cli::Settings,
+    image_policy::Keys,
+    kept::{Kept, KeptMetrics},
     metrics::Metrics,
     stores::{Stores, Writers},
+    webhook::{
+        DEADLINE, MEMORY,
+        directory::{Directory, Registries},
+        looks::Looks,
+        metrics::Looked,
+        outside::Outside,
+        policies::Policies,
+        tokens::Tokens,
+    },
 };
 
 /// Shared by everything in the process; cheap to clone.
@@ -31,6 +43,16 @@ pub struct Context {
     pub bundle: watch::Receiver<Option<Bundle>>,
     /// What the webhook serves with on this replica; empty until its Secret was read once.
     pub certificate: Arc<ServingCertificate>,
+    /// What policies take from Secrets.
+    pub keys: Arc<Keys>,
+    /// All `ImagePolicies`, ready to judge.
+    pub policies: Arc<Policies>,
+    /// The registries that evidence may come from.
+    pub directory: Arc<dyn Directory>,
+    /// What they showed.
+    pub looks: Arc<Looks>,
+    /// Keeps it across restarts.
+    pub kept: Arc<Kept>,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// Publishes events.
@@ -44,12 +66,32 @@ impl Context {
         let (stores, writers) = Stores::new(bundle_sender);
         let reporter =
             Reporter { controller: "berth-operator".to_owned(), instance: Some(settings.pod_name.clone()) };
+        let scope = Arc::new(Scope::new(&settings.namespaces));
+        let keys = Arc::new(Keys::new(client.clone(), scope.clone()));
+        let directory: Arc<dyn Directory> = Arc::new(Registries::new(
+            stores.clone(),
+            bundle.clone(),
+            Tokens::new(client.clone(), &settings.namespace, &settings.service_account),
+            &settings.namespace,
+            Outside::new(client.clone(), scope.clone()),
+        ));
+        let (looked, kept, metrics) = (Looked::default(), KeptMetrics::default(), Metrics::default());
+        metrics.register(|registry| {
+            looked.register(registry);
+            kept.register(registry);
+        });
+        let looks = Arc::new(Looks::new(directory.clone(), DEADLINE, MEMORY, looked));
         let context = Self {
             recorder: Recorder::new(client.clone(), reporter),
-            scope: Arc::new(Scope::new(&settings.namespaces)),
+            policies: Arc::new(Policies::new(stores.image_policies.clone(), keys.clone())),
+            kept: Arc::new(Kept::new(client.clone(), &settings.namespace, looks.clone(), kept)),
             settings: Arc::new(settings),
             certificate: Arc::default(),
-            metrics: Arc::new(Metrics::default()),
+            metrics: Arc::new(metrics),
+            scope,
+            keys,
+            directory,
+            looks,
             client,
             stores,
             bundle,

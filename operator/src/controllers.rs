@@ -11,5 +11,6 @@ pub async fn run(context: Context) {
         registry::run(context.clone()),
         image_policy::run(context.clone()),
         replication::run(context.clone()),
+        context.kept.run(),
     );
 }

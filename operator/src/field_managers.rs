@@ -12,5 +12,7 @@ pub const EVENTS: &str = "berth-events";
 pub const IMAGE_POLICY: &str = "berth-image-policy";
 /// The cluster role, and its binding, that lets registries ask for `TokenReviews`.
 pub const TOKEN_REVIEW: &str = "berth-token-review";
+/// Secrets with what is known about images.
+pub const KEPT: &str = "berth-kept";
 /// Secrets with the certificate authority and the webhook's certificate.
 pub const CERTIFICATES: &str = "berth-certificates";

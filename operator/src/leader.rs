@@ -1,5 +1,6 @@
 //! One leader by Lease. Controllers are one future: dropping it, when the lease is lost, ends every write that is under
-//! way, and the replica competes again. On SIGTERM the lease is released, so that the next replica leads at once.
+//! way, and the replica competes again. On SIGTERM what is known about images is kept and the lease is released, so that
+//! the next replica leads at once.
 
 use kube_lease_manager::LeaseManagerBuilder;
 use tokio_util::sync::CancellationToken;
@@ -31,7 +32,10 @@ pub(crate) async fn run(context: &Context, stop: CancellationToken) -> Result<()
         tracing::info!(replica = context.settings.pod_name, "leads");
         context.metrics.leads.set(1);
         tokio::select! {
-            () = stop.cancelled() => break,
+            () = stop.cancelled() => {
+                context.kept.write_last().await;
+                break;
+            }
             () = controllers::run(context.clone()) => return Err(OperatorError::Ended("the controllers")),
             _ = leads.wait_for(|leads| !*leads) => {}
         }

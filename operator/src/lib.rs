@@ -12,6 +12,7 @@ pub mod events;
 pub mod field_managers;
 mod health;
 pub mod image_policy;
+pub mod kept;
 mod leader;
 pub mod log;
 pub mod metrics;

@@ -16,7 +16,7 @@ use kube::{
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
-use crate::{OperatorError, token_review};
+use crate::{OperatorError, kept, token_review};
 
 /// The operator's own Deployment, as the chart names it, and the label of its Pods.
 const DEPLOYMENT: &str = "berth-operator";
@@ -26,7 +26,7 @@ const PATIENCE: Duration = Duration::from_mins(1);
 const LOOK: Duration = Duration::from_millis(500);
 
 /// Stops the operator, removes its webhook configuration, waits until it is gone, and removes what lets Registries ask
-/// for token reviews. Registries, their content and the certificate authority stay.
+/// for token reviews and what is known about images. Registries, their content and the certificate authority stay.
 pub(crate) async fn run(client: &Client, namespace: &str) -> Result<(), OperatorError> {
     stop(client, namespace).await?;
     let name = webhook_configuration::NAME;
@@ -41,6 +41,7 @@ pub(crate) async fn run(client: &Client, namespace: &str) -> Result<(), Operator
         Ok(Err(_)) | Err(_) => return Err(OperatorError::StillThere(name)),
     }
     token_review::remove(client).await?;
+    kept::remove(client, namespace).await?;
     tracing::info!(
         "the cluster can go on without the operator; Registries, their content and their Secrets stay"
     );
@@ -75,7 +76,15 @@ pub(crate) async fn delete<K>(client: &Client, name: &str) -> Result<(), kube::E
 where
     K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + DeserializeOwned,
 {
-    match Api::<K>::all(client.clone()).delete(name, &DeleteParams::default()).await {
+    delete_from(&Api::<K>::all(client.clone()), name).await
+}
+
+/// Deletes an object if it exists.
+pub(crate) async fn delete_from<K>(api: &Api<K>, name: &str) -> Result<(), kube::Error>
+where
+    K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + DeserializeOwned,
+{
+    match api.delete(name, &DeleteParams::default()).await {
         Ok(_) => {
             tracing::info!(kind = %K::kind(&()), name, "removed");
             Ok(())

@@ -285,7 +285,7 @@ impl Finding {
 
     /// Whether the same check may come to something when a registry is well again. What only somebody's hand can change
     /// is not among it: whoever may push could make an image uncheckable for ever.
-    fn may_pass(&self) -> bool {
+    pub fn may_pass(&self) -> bool {
         matches!(self.verdict, Verdict::CouldNotCheck { transient: true, .. })
     }
 }

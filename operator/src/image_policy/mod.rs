@@ -9,7 +9,7 @@ pub mod keys;
 mod status;
 pub mod validate;
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use berth_crds::ImagePolicy;
 use berth_operator_core::{
@@ -44,17 +44,9 @@ const LAST_RETRY: Duration = Duration::from_mins(1);
 
 /// Runs until it is dropped.
 pub async fn run(context: Context) {
-    let keys = Arc::new(Keys::new(context.client.clone(), context.scope.clone()));
-    tokio::select! {
-        () = keys.follow() => tracing::error!("the watches of Secrets ended"),
-        () = reconcile_forever(&context, &keys) => {}
-    }
-}
-
-async fn reconcile_forever(context: &Context, keys: &Keys) {
     let mut policies = context.stores.changed.clone();
     let mut bundle = context.bundle.clone();
-    let mut secrets = keys.changes();
+    let mut secrets = context.keys.changes();
     let configurations: Api<PartialObjectMeta<ValidatingWebhookConfiguration>> =
         Api::all(context.client.clone());
     let only_ours =
@@ -66,7 +58,7 @@ async fn reconcile_forever(context: &Context, keys: &Keys) {
         policies.mark_unchanged();
         bundle.mark_unchanged();
         secrets.mark_unchanged();
-        let pause = match observed(context, keys).await {
+        let pause = match observed(&context).await {
             Ok(()) => {
                 retry = FIRST_RETRY;
                 EACH
@@ -89,15 +81,15 @@ async fn reconcile_forever(context: &Context, keys: &Keys) {
     }
 }
 
-async fn observed(context: &Context, keys: &Keys) -> Result<(), kube::Error> {
-    let result = reconcile(context, keys).await;
+async fn observed(context: &Context) -> Result<(), kube::Error> {
+    let result = reconcile(context).await;
     let outcome = if result.is_ok() { "ok" } else { "ApiServerFailed" };
     let labels = Reconciliation { controller: NAME.to_owned(), outcome: outcome.to_owned() };
     context.metrics.reconciliations.get_or_create(&labels).inc();
     result
 }
 
-async fn reconcile(context: &Context, keys: &Keys) -> Result<(), kube::Error> {
+async fn reconcile(context: &Context) -> Result<(), kube::Error> {
     let Some(world) = fetch::fetch(context).await? else { return Ok(()) };
     let installation = Installation {
         namespace: context.settings.namespace.clone(),
@@ -108,7 +100,7 @@ async fn reconcile(context: &Context, keys: &Keys) -> Result<(), kube::Error> {
     let mut failure = None;
     let now = Timestamp::now();
     for ((namespace, _), guarded) in &world.policies {
-        let rules = validate::rules(guarded, keys).await;
+        let rules = validate::rules(guarded, &context.keys).await;
         let cluster_wide = *namespace == context.settings.namespace;
         let summary = guarded.0.as_ref().map(|policy| summary(&policy.spec, cluster_wide, now));
         let state = status::state(summary.unwrap_or_default(), &rules, applied.as_ref().err());

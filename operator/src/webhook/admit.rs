@@ -156,10 +156,7 @@ impl Admission {
         let facts = |subject: &Subject| {
             let image = subject.image.as_ref().ok()?;
             let source = self.source(asking, image).ok()?;
-            match self.looks.remembered(&source, image, Timestamp::now()) {
-                Belief::Sure(known) | Belief::Due(known) => known.facts(),
-                Belief::None => None,
-            }
+            self.looks.remembered(&source, image, Timestamp::now()).known()?.facts()
         };
         let note = |(subject, finding): &(Subject, Finding)| {
             self.decisions.note(request, &judged, subject, finding, facts(subject))
@@ -207,6 +204,7 @@ impl Admission {
                 self.looks.look_ahead(&source, image, &self.anchors_for(asking, image), Why::Age);
                 Some(known)
             }
+            Belief::Doubtful(known) => return self.check_doubtful(asking, &source, image, &known).await,
         };
         let remembered = remembered.map(|known| self.judge(asking, image, &known, now));
         let first = match remembered.filter(|(finding, _)| finding.verdict.reason() != OUTDATED) {
@@ -222,6 +220,24 @@ impl Admission {
                 self.look(asking, &source, image, Why::Refusal).await.map_or(finding, |(finding, _)| finding)
             }
             Err(finding) => finding,
+        }
+    }
+
+    /// What is known from before a restart counts only while the registry cannot be asked. It is on its way back, too, and
+    /// nothing changes in it meanwhile.
+    async fn check_doubtful(
+        &self,
+        asking: &Asking<'_>,
+        source: &Source,
+        image: &ImageReference,
+        known: &Known,
+    ) -> Finding {
+        match self.look(asking, source, image, Why::Doubt).await {
+            Ok((finding, _)) => finding,
+            Err(unseen) => {
+                let (finding, _) = self.judge(asking, image, known, Timestamp::now());
+                if unseen.may_pass() && finding.verdict.reason() != OUTDATED { finding } else { unseen }
+            }
         }
     }
 
@@ -265,7 +281,7 @@ impl Admission {
         };
         let judged = self.looks.memory.verdict(asking.number, known, image, now, judge);
         let digest = Some(known.subject.clone());
-        (Finding { verdict: judged.verdict.clone(), digest }, known.seen)
+        (Finding { verdict: judged.verdict.clone(), digest }, known.seen())
     }
 
     /// What to look at an image with: the anchors of every policy that may ask about it, the asking one's among them.

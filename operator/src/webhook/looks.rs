@@ -13,7 +13,7 @@ use berth_client::{
     examine::{ExamineError, examine, examine_digest},
 };
 use berth_operator_core::{
-    memory::{Belief, Key, Known, Memory, Moment, Place, Terms},
+    memory::{Belief, Key, Known, Memory, Moment, Place},
     pulling::Pulling,
 };
 use berth_registry_core::ImageReference;
@@ -132,6 +132,8 @@ pub enum Why {
     Review,
     /// A review would refuse, and wants to be sure.
     Refusal,
+    /// What is in memory is from before a restart.
+    Doubt,
     /// What is in memory is old.
     Age,
     /// A registry said that something changed.
@@ -169,18 +171,21 @@ impl Looks {
     /// What memory holds about an image.
     pub fn remembered(&self, source: &Source, image: &ImageReference, now: Timestamp) -> Belief<Arc<Known>> {
         let place = source.place(image);
-        let (digest, tag_is_due) = match (&image.digest, &image.tag) {
-            (Some(digest), _) => (digest.clone(), false),
-            (None, Some(tag)) => match self.memory.digest(&place, tag, now) {
-                Belief::None => return Belief::None,
-                Belief::Sure(digest) => (digest, false),
-                Belief::Due(digest) => (digest, true),
-            },
-            (None, None) => return Belief::None,
+        let tagged = match (&image.digest, &image.tag) {
+            (Some(digest), _) => return self.memory.facts(&place, digest, now),
+            (None, Some(tag)) => self.memory.digest(&place, tag, now),
+            (None, None) => Belief::None,
         };
-        match self.memory.facts(&place, &digest, now) {
-            Belief::Sure(known) if tag_is_due => Belief::Due(known),
-            belief => belief,
+        let facts = |digest| self.memory.facts(&place, digest, now);
+        // No surer than where the tag points.
+        match &tagged {
+            Belief::None => Belief::None,
+            Belief::Sure(digest) => facts(digest),
+            Belief::Due(digest) => match facts(digest) {
+                Belief::Sure(known) => Belief::Due(known),
+                belief => belief,
+            },
+            Belief::Doubtful(digest) => facts(digest).known().map_or(Belief::None, Belief::Doubtful),
         }
     }
 
@@ -327,9 +332,7 @@ impl Looks {
         }
         let client = self.directory.client(&image.host)?;
         let Some(facts) = examine(&client, image, anchors, &bounds).await? else {
-            if let Some(tag) = &image.tag {
-                self.memory.forget_tag(&place, tag);
-            }
+            self.memory.forget(&place, image);
             return Ok(None);
         };
         self.note(image);
@@ -358,15 +361,15 @@ impl Looks {
             return Ok(Some(known));
         }
         let facts = examine_digest(&client, image, &digest, anchors, &Bounds::default()).await?;
-        Ok(Some(self.memory.learn(place, &Terms::FOREIGN, &facts, asked, Timestamp::now())))
+        Ok(Some(self.memory.learn(place, &facts, asked, Timestamp::now())))
     }
 
     fn learn(&self, image: &ImageReference, place: &Place<'_>, facts: &Facts, asked: Moment) -> Arc<Known> {
-        let (terms, now) = (&Terms::OWN, Timestamp::now());
+        let now = Timestamp::now();
         if let (None, Some(tag)) = (&image.digest, &image.tag) {
-            self.memory.learn_tag(place, terms, tag, facts.subject(), asked, now);
+            self.memory.learn_tag(place, tag, facts.subject(), asked, now);
         }
-        self.memory.learn(place, terms, facts, asked, now)
+        self.memory.learn(place, facts, asked, now)
     }
 
     fn flights(&self) -> MutexGuard<'_, Flights> {

@@ -56,7 +56,7 @@ impl Reviews {
 /// Labels of a look at a registry.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct LookLabels {
-    /// `review` or `refusal` if a review waited for it, `age` or `event` if none did.
+    /// `review`, `refusal` or `doubt` if a review waited for it, `age` or `event` if none did.
     pub why: &'static str,
     /// `seen`, `absent`, or why nothing was seen.
     pub outcome: String,
@@ -86,6 +86,7 @@ impl Looked {
         let why = match why {
             Why::Review => "review",
             Why::Refusal => "refusal",
+            Why::Doubt => "doubt",
             Why::Age => "age",
             Why::Event => "event",
         };

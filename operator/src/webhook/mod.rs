@@ -26,16 +26,16 @@ use kube::Client;
 use tokio::{net::TcpListener, sync::watch, time::sleep};
 use tokio_util::sync::CancellationToken;
 
-use crate::{Context, OperatorError, certs::serving, image_policy::Keys};
+use crate::{Context, OperatorError, certs::serving};
 
 pub use admit::{Admission, MAX_REVIEW};
 pub use events::MAX_EVENT;
 
 /// From the arrival of a review to its answer; the API server waits two seconds longer.
-const DEADLINE: Duration = Duration::from_secs(8);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(8);
 
 /// Bytes of what is remembered about images; a hundred thousand digests, about.
-const MEMORY: u64 = 64 * 1024 * 1024;
+pub(crate) const MEMORY: u64 = 64 * 1024 * 1024;
 
 /// Between the moment when readiness fails and the one when no new connections are taken. Endpoints are withdrawn
 /// within it.
@@ -78,34 +78,23 @@ async fn readyz(State(ready): State<Ready>) -> (StatusCode, &'static str) {
 pub async fn run(context: Context, stop: CancellationToken) -> Result<(), OperatorError> {
     // Whoever connects before everything is known would be refused for no fault of theirs.
     context.stores.wait_until_filled().await;
-    let keys = Arc::new(Keys::new(context.client.clone(), context.scope.clone()));
+    context.kept.restore().await;
     let certificate = context.certificate.clone();
     let (has_certificate, _) = watch::channel(false);
     let settings = &context.settings;
-    let tokens = tokens::Tokens::new(context.client.clone(), &settings.namespace, &settings.service_account);
-    let directory = Arc::new(directory::Registries::new(
-        context.stores.clone(),
-        context.bundle.clone(),
-        tokens,
-        &settings.namespace,
-        outside::Outside::new(context.client.clone(), context.scope.clone()),
-    ));
-    let looked = metrics::Looked::default();
-    let policies = Arc::new(policies::Policies::new(context.stores.image_policies.clone(), keys.clone()));
     let noted = decisions::Noted::default();
     let (decisions, writer) =
         decisions::Decisions::new(context.client.clone(), &settings.pod_name, noted.clone());
     let admission = Arc::new(Admission {
-        policies: policies.clone(),
-        directory: directory.clone(),
-        looks: Arc::new(looks::Looks::new(directory, DEADLINE, MEMORY, looked.clone())),
+        policies: context.policies.clone(),
+        directory: context.directory.clone(),
+        looks: context.looks.clone(),
         deadline: DEADLINE,
         metrics: metrics::Reviews::default(),
         decisions,
     });
     context.metrics.register(|registry| {
         admission.metrics.register(registry);
-        looked.register(registry);
         noted.register(registry);
     });
     let ready = {
@@ -126,8 +115,10 @@ pub async fn run(context: Context, stop: CancellationToken) -> Result<(), Operat
     tokio::select! {
         result = server::serve(listener, certificate.clone(), router, drained) => Ok(result?),
         () = writer.run() => Err(OperatorError::Ended("the writing of decisions")),
-        () = keys.follow() => Err(OperatorError::Ended("the watch of Secrets")),
-        () = policies.follow(context.stores.changed.clone()) => Err(OperatorError::Ended("the watches of policies")),
+        () = context.keys.follow() => Err(OperatorError::Ended("the watch of Secrets")),
+        () = context.policies.follow(context.stores.changed.clone()) => {
+            Err(OperatorError::Ended("the watches of policies"))
+        }
         () = serving::follow(&context.client, &settings.namespace, &certificate, has_certificate) => {
             Err(OperatorError::Ended("the watch of the webhook's certificate"))
         }

@@ -7,10 +7,12 @@ mod cluster;
 mod decisions;
 mod events;
 mod foreign;
+mod kept;
 mod memory;
 mod registry;
 mod reviews;
 mod serving;
+mod warm;
 
 use std::{
     net::SocketAddr,
@@ -26,6 +28,7 @@ use berth_operator::{
     Scope,
     certs::serving::ServingCertificate,
     image_policy::Keys,
+    kept::{Kept, KeptMetrics},
     stores::Guarded,
     webhook::{
         Admission,
@@ -53,6 +56,7 @@ use registry::{Key, Registry};
 struct World {
     registry: Registry,
     looks: Arc<Looks>,
+    kept: Kept,
     cluster: Cluster,
     key: Key,
     policies: Writer<Guarded<ImagePolicy>>,
@@ -60,19 +64,31 @@ struct World {
     ending: Arc<AtomicBool>,
     stop: Option<oneshot::Sender<()>>,
     address: SocketAddr,
+    router: axum::Router,
     http: reqwest::Client,
 }
 
 impl World {
     async fn new() -> Self {
-        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let cluster = Cluster::default();
         let registry = Registry::start(Outside::new(cluster.client(), Arc::new(Scope::All))).await;
+        Self::start(cluster, registry, Key::new()).await
+    }
+
+    /// Another process in the same world, with the policy that it began with.
+    async fn restarted(self) -> Self {
+        Self::start(self.cluster.clone(), self.registry.clone(), self.key).await
+    }
+
+    async fn start(cluster: Cluster, registry: Registry, key: Key) -> Self {
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let (policies, writer) = reflector::store();
         let keys = Keys::new(cluster.client(), Arc::new(Scope::All));
         let patience = Duration::from_secs(1);
         let directory: Arc<dyn Directory> = Arc::new(registry.clone());
         let looks = Arc::new(Looks::new(directory.clone(), patience, 1 << 20, Looked::default()));
+        let kept = Kept::new(cluster.client(), "berth-system", looks.clone(), KeptMetrics::default());
+        kept.restore().await;
         let (decisions, decided) = Decisions::new(cluster.client(), "test", Noted::default());
         tokio::spawn(decided.run());
         let admission = Arc::new(Admission {
@@ -95,12 +111,13 @@ impl World {
         let (stop, stopped) = oneshot::channel();
         let stopped = async { stopped.await.unwrap_or_default() };
         let router = router(admission, cluster.client(), ready);
-        tokio::spawn(server::serve(listener, certificate.clone(), router, stopped));
+        tokio::spawn(server::serve(listener, certificate.clone(), router.clone(), stopped));
         let http = client(address, &root);
-        let (key, stop) = (Key::new(), Some(stop));
+        let stop = Some(stop);
         let mut world = Self {
             registry,
             looks,
+            kept,
             cluster,
             key,
             policies: writer,
@@ -108,6 +125,7 @@ impl World {
             ending,
             stop,
             address,
+            router,
             http,
         };
         world.policy("signed", "Enforce", &json!({"pem": world.key.pem()}));

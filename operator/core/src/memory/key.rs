@@ -1,11 +1,16 @@
 //! Names of what is remembered: a hash over all that tells two things apart, so that a hundred thousand of them are
 //! small, and what one tenant's credentials showed is not found with another's.
 
+use base64::{Engine, prelude::BASE64_STANDARD};
 use berth_registry_core::{Digest, ImageReference, RepositoryName, Tag};
+use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-/// SHA-256 over scope, host, repository, and tag or digest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+use super::changes::Places;
+
+/// SHA-256 over scope, host, repository, and tag or digest; base64 in what is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
 pub struct Key([u8; 32]);
 
 /// A repository, as seen by somebody.
@@ -35,6 +40,11 @@ impl<'a> Place<'a> {
         self.key(":", tag.as_str())
     }
 
+    /// Where changes of the repository show.
+    pub(super) fn changes(&self) -> Places {
+        Places::of(self.host, self.repository.as_str())
+    }
+
     fn key(&self, kind: &str, name: &str) -> Key {
         let mut hash = Sha256::new();
         // None of these can hold a zero byte.
@@ -49,5 +59,20 @@ impl Key {
     /// Some number that differs from key to key.
     pub(super) fn spread(self) -> u8 {
         self.0[0]
+    }
+}
+
+impl From<Key> for String {
+    fn from(key: Key) -> Self {
+        BASE64_STANDARD.encode(key.0)
+    }
+}
+
+impl TryFrom<String> for Key {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        let bytes = BASE64_STANDARD.decode(text).map_err(|_| "a key is base64")?;
+        bytes.try_into().map(Self).map_err(|_| "a key has 32 bytes")
     }
 }

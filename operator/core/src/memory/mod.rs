@@ -4,26 +4,27 @@
 
 mod changes;
 mod key;
+mod shard;
 mod terms;
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicI64, AtomicU64, Ordering},
-    },
-    time::Duration,
+use std::sync::{
+    Arc,
+    atomic::{AtomicI64, AtomicU64, Ordering},
 };
 
 use berth_registry_core::{Digest, ImageReference, Tag};
 use berth_trust::{Facts, Judgement, Verdict};
 use jiff::Timestamp;
 use quick_cache::{Weighter, sync::Cache};
+use serde_json::value::{RawValue, to_raw_value};
 
 pub use changes::Moment;
 pub use key::{Key, Place};
-pub use terms::{Belief, Terms};
+pub use shard::{Packed, SHARDS, Shard, ShardError};
+pub use terms::Belief;
 
-use changes::Changes;
+use changes::{Changes, Places};
+use terms::Terms;
 
 /// For the first allocation only.
 const EXPECTED: usize = 1024;
@@ -39,9 +40,7 @@ const VERDICTS: usize = 16_384;
 pub struct Known {
     /// The digest that they are about.
     pub subject: Digest,
-    /// When the registry was asked.
-    pub seen: Timestamp,
-    written: Box<[u8]>,
+    written: Box<RawValue>,
     id: u64,
     age: Age,
 }
@@ -49,7 +48,12 @@ pub struct Known {
 impl Known {
     /// What is known.
     pub fn facts(&self) -> Option<Facts> {
-        serde_json::from_slice(&self.written).ok()
+        serde_json::from_str(self.written.get()).ok()
+    }
+
+    /// When the registry was asked, to the second.
+    pub fn seen(&self) -> Timestamp {
+        Timestamp::from_second(self.age.seen).unwrap_or_default()
     }
 }
 
@@ -65,11 +69,20 @@ struct Tagged {
 struct Age {
     /// What had happened when the registry was asked.
     asked: Moment,
+    /// Where later changes would show.
+    places: Places,
+    /// When the registry was asked, in seconds.
+    seen: i64,
     /// When it is to be fetched anew, in seconds; moved on by whoever does it.
     due: AtomicI64,
-    /// When it ends, in seconds.
-    end: i64,
+    terms: Terms,
+    /// It is from before this process, which was not told of the changes since then.
+    doubtful: bool,
 }
+
+/// Stands for all that is known at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Revision(u64, Moment);
 
 /// Everything that is remembered. Shared by all reviews.
 pub struct Memory {
@@ -86,7 +99,8 @@ struct Weight;
 
 impl Weighter<Key, Arc<Known>> for Weight {
     fn weight(&self, _: &Key, known: &Arc<Known>) -> u64 {
-        (size_of::<(Key, Known)>() + known.subject.as_str().len() + known.written.len() + OVERHEAD) as u64
+        (size_of::<(Key, Known)>() + known.subject.as_str().len() + known.written.get().len() + OVERHEAD)
+            as u64
     }
 }
 
@@ -116,36 +130,39 @@ impl Memory {
 
     /// Content of a repository changed: nothing that was asked for before counts any more.
     pub fn repository_changed(&self, host: &str, repository: &str) {
-        self.changes.of(host, Some(repository));
+        self.changes.of(host, repository);
     }
 
     /// Any content of a registry may have changed.
     pub fn host_changed(&self, host: &str) {
-        self.changes.of(host, None);
+        self.changes.of(host, "");
     }
 
     /// Whether something happened to the repository since then.
     pub fn changed_since(&self, place: &Place<'_>, moment: Moment) -> bool {
-        self.changes.since(moment, place.host, place.repository.as_str())
+        self.changes.since(moment, place.changes())
     }
 
     /// The digest that a tag points to, as far as it is known.
     pub fn digest(&self, place: &Place<'_>, tag: &Tag, now: Timestamp) -> Belief<Digest> {
         let Some(tagged) = self.tags.get(&place.tag(tag)) else { return Belief::None };
-        self.believed(place, &tagged.age, now).map(|()| tagged.digest.clone())
+        self.believed(&tagged.age, now).map(|()| tagged.digest.clone())
     }
 
     /// The facts about a digest, as far as they are known.
     pub fn facts(&self, place: &Place<'_>, digest: &Digest, now: Timestamp) -> Belief<Arc<Known>> {
         let Some(known) = self.facts.get(&place.digest(digest)) else { return Belief::None };
-        self.believed(place, &known.age, now).map(|()| known)
+        self.believed(&known.age, now).map(|()| known)
     }
 
-    fn believed(&self, place: &Place<'_>, age: &Age, now: Timestamp) -> Belief<()> {
-        let now = now.as_second();
-        if now >= age.end || self.changed_since(place, age.asked) {
+    fn believed(&self, age: &Age, now: Timestamp) -> Belief<()> {
+        if !self.holds(age, now) {
             return Belief::None;
         }
+        if age.doubtful {
+            return Belief::Doubtful(());
+        }
+        let now = now.as_second();
         let due = age.due.load(Ordering::Relaxed);
         // One of all that see it fetches anew; should that fail, another one does, a while later.
         let mine = now >= due
@@ -156,24 +173,20 @@ impl Memory {
         if mine { Belief::Due(()) } else { Belief::Sure(()) }
     }
 
+    fn holds(&self, age: &Age, now: Timestamp) -> bool {
+        now.as_second() < age.end() && !self.changes.since(age.asked, age.places)
+    }
+
     /// Takes note of what a registry showed when asked at `asked`. Kept unless the repository changed since; returned in
     /// any case, because whoever asked began before the change.
-    pub fn learn(
-        &self,
-        place: &Place<'_>,
-        terms: &Terms,
-        facts: &Facts,
-        asked: Moment,
-        now: Timestamp,
-    ) -> Arc<Known> {
+    pub fn learn(&self, place: &Place<'_>, facts: &Facts, asked: Moment, now: Timestamp) -> Arc<Known> {
         let key = place.digest(facts.subject());
         let known = Arc::new(Known {
             subject: facts.subject().clone(),
-            seen: now,
             // What cannot be written cannot be read either, and is looked at again.
-            written: serde_json::to_vec(facts).unwrap_or_default().into_boxed_slice(),
-            id: self.next.fetch_add(1, Ordering::Relaxed),
-            age: Age::new(terms, key, asked, now),
+            written: to_raw_value(facts).unwrap_or_default(),
+            id: self.next_id(),
+            age: Age::new(place, key, asked, now),
         });
         if !self.changed_since(place, asked) {
             self.facts.insert(key, known.clone());
@@ -182,25 +195,21 @@ impl Memory {
     }
 
     /// Takes note of where a tag pointed, as [`Memory::learn`] does of facts.
-    pub fn learn_tag(
-        &self,
-        place: &Place<'_>,
-        terms: &Terms,
-        tag: &Tag,
-        digest: &Digest,
-        asked: Moment,
-        now: Timestamp,
-    ) {
+    pub fn learn_tag(&self, place: &Place<'_>, tag: &Tag, digest: &Digest, asked: Moment, now: Timestamp) {
         let key = place.tag(tag);
-        if terms.tags && !self.changed_since(place, asked) {
-            let age = Age::new(terms, key, asked, now);
+        let age = Age::new(place, key, asked, now);
+        if age.terms == Terms::Own && !self.changed_since(place, asked) {
             self.tags.insert(key, Arc::new(Tagged { digest: digest.clone(), age }));
         }
     }
 
-    /// A tag that is not there any more.
-    pub fn forget_tag(&self, place: &Place<'_>, tag: &Tag) {
-        self.tags.remove(&place.tag(tag));
+    /// A registry answered that it has no such image.
+    pub fn forget(&self, place: &Place<'_>, image: &ImageReference) {
+        match (&image.digest, &image.tag) {
+            (Some(digest), _) => drop(self.facts.remove(&place.digest(digest))),
+            (None, Some(tag)) => drop(self.tags.remove(&place.tag(tag))),
+            (None, None) => {}
+        }
     }
 
     /// What the policy with this number says; `judge` is asked unless it said so about the same facts before.
@@ -226,6 +235,15 @@ impl Memory {
         judged
     }
 
+    fn next_id(&self) -> u64 {
+        self.next.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// The same as long as nothing was learnt and nothing changed.
+    pub fn revision(&self) -> Revision {
+        Revision(self.next.load(Ordering::Relaxed), self.moment())
+    }
+
     /// Digests with facts, and the bytes that all memory takes.
     pub fn size(&self) -> (usize, u64) {
         (self.facts.len(), self.facts.weight() + self.tags.weight())
@@ -233,13 +251,22 @@ impl Memory {
 }
 
 impl Age {
-    fn new(terms: &Terms, key: Key, asked: Moment, now: Timestamp) -> Self {
-        let seconds = |duration: Duration| i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
-        let now = now.as_second();
+    fn new(place: &Place<'_>, key: Key, asked: Moment, now: Timestamp) -> Self {
+        let (terms, seen) = (Terms::of(place.scope), now.as_second());
         // Spread, so that what was learnt together is not fetched together for ever.
-        let spread = i64::from(key.spread()) * seconds(terms.fresh) / 5 / i64::from(u8::MAX);
-        let due = AtomicI64::new(now.saturating_add(seconds(terms.fresh)).saturating_sub(spread));
-        Self { asked, due, end: now.saturating_add(seconds(terms.kept)) }
+        let spread = i64::from(key.spread()) * terms.fresh() / 5 / i64::from(u8::MAX);
+        let due = AtomicI64::new(seen + terms.fresh() - spread);
+        Self { asked, places: place.changes(), seen, due, terms, doubtful: false }
+    }
+
+    /// Of something that another process learnt from one of this cluster's own Registries.
+    fn doubtful(places: Places, seen: i64) -> Self {
+        let (asked, terms) = (Moment::BEGINNING, Terms::Own);
+        Self { asked, places, seen, due: AtomicI64::new(seen), terms, doubtful: true }
+    }
+
+    fn end(&self) -> i64 {
+        self.seen.saturating_add(self.terms.kept())
     }
 }
 

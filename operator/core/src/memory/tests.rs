@@ -39,8 +39,8 @@ fn what_was_learnt_is_known() {
     let place = place("", &app);
     assert_eq!(memory.digest(&place, &tag, at(0)), Belief::None);
     let asked = memory.moment();
-    memory.learn(&place, &Terms::OWN, &facts("one"), asked, at(0));
-    memory.learn_tag(&place, &Terms::OWN, &tag, &digest("one"), asked, at(0));
+    memory.learn(&place, &facts("one"), asked, at(0));
+    memory.learn_tag(&place, &tag, &digest("one"), asked, at(0));
     assert_eq!(memory.digest(&place, &tag, at(1)), Belief::Sure(digest("one")));
     assert!(is_known(&memory, &place, "one", 1) && !is_known(&memory, &place, "two", 1));
     assert_eq!(memory.size().0, 1);
@@ -54,11 +54,11 @@ fn a_change_takes_away_what_was_asked_for_before() {
     let (app, other) = (place("", &app), place("", &other));
     let asked = memory.moment();
     for place in [&app, &other] {
-        memory.learn(place, &Terms::OWN, &facts("one"), asked, at(0));
+        memory.learn(place, &facts("one"), asked, at(0));
     }
     memory.repository_changed(HOST, "app");
     assert!(!is_known(&memory, &app, "one", 1) && is_known(&memory, &other, "one", 1));
-    memory.learn(&app, &Terms::OWN, &facts("one"), memory.moment(), at(1));
+    memory.learn(&app, &facts("one"), memory.moment(), at(1));
     assert!(is_known(&memory, &app, "one", 1));
     memory.host_changed(HOST);
     assert!(!is_known(&memory, &app, "one", 1) && !is_known(&memory, &other, "one", 1));
@@ -72,8 +72,8 @@ fn what_was_under_way_during_a_change_is_not_kept() {
     let place = place("", &app);
     let asked = memory.moment();
     memory.repository_changed(HOST, "app");
-    let known = memory.learn(&place, &Terms::OWN, &facts("one"), asked, at(0));
-    memory.learn_tag(&place, &Terms::OWN, &tag, &digest("one"), asked, at(0));
+    let known = memory.learn(&place, &facts("one"), asked, at(0));
+    memory.learn_tag(&place, &tag, &digest("one"), asked, at(0));
     assert_eq!((&known.subject, known.facts().unwrap()), (&digest("one"), facts("one")));
     assert!(!is_known(&memory, &place, "one", 0));
     assert_eq!(memory.digest(&place, &tag, at(0)), Belief::None);
@@ -84,7 +84,7 @@ fn what_was_under_way_during_a_change_is_not_kept() {
 fn scopes_do_not_share() {
     let memory = Memory::new(1 << 20);
     let app = repository("app");
-    memory.learn(&place("team-a", &app), &Terms::OWN, &facts("one"), memory.moment(), at(0));
+    memory.learn(&place("team-a", &app), &facts("one"), memory.moment(), at(0));
     assert!(is_known(&memory, &place("team-a", &app), "one", 0));
     assert!(
         !is_known(&memory, &place("team-b", &app), "one", 0)
@@ -98,7 +98,7 @@ fn one_refreshes_what_is_old_and_in_the_end_nobody_believes_it() {
     let memory = Memory::new(1 << 20);
     let app = repository("app");
     let place = place("", &app);
-    memory.learn(&place, &Terms::OWN, &facts("one"), memory.moment(), at(0));
+    memory.learn(&place, &facts("one"), memory.moment(), at(0));
     let ask = |now: i64| memory.facts(&place, &digest("one"), at(now));
     assert!(matches!(ask(239), Belief::Sure(_)));
     assert!(matches!(ask(300), Belief::Due(_)) && matches!(ask(300), Belief::Sure(_)));
@@ -111,8 +111,8 @@ fn one_refreshes_what_is_old_and_in_the_end_nobody_believes_it() {
 fn tags_of_foreign_registries_are_not_remembered() {
     let memory = Memory::new(1 << 20);
     let (app, tag) = (repository("app"), "v1".parse().unwrap());
-    let place = place("", &app);
-    memory.learn_tag(&place, &Terms::FOREIGN, &tag, &digest("one"), memory.moment(), at(0));
+    let place = place("team-a", &app);
+    memory.learn_tag(&place, &tag, &digest("one"), memory.moment(), at(0));
     assert_eq!(memory.digest(&place, &tag, at(0)), Belief::None);
 }
 
@@ -124,7 +124,7 @@ fn memory_is_bounded_by_bytes() {
     let app = repository("app");
     let place = place("", &app);
     for number in 0..2000 {
-        memory.learn(&place, &Terms::OWN, &facts(&number.to_string()), memory.moment(), at(0));
+        memory.learn(&place, &facts(&number.to_string()), memory.moment(), at(0));
     }
     let (digests, bytes) = memory.size();
     assert!(bytes <= BYTES && (50..2000).contains(&digests), "{digests} digests in {bytes} bytes");
@@ -135,7 +135,7 @@ fn memory_is_bounded_by_bytes() {
 fn verdicts_are_judged_once() {
     let memory = Memory::new(1 << 20);
     let app = repository("app");
-    let learn = || memory.learn(&place("", &app), &Terms::OWN, &facts("one"), memory.moment(), at(0));
+    let learn = || memory.learn(&place("", &app), &facts("one"), memory.moment(), at(0));
     let (known, again) = (learn(), learn());
     let by_tag: ImageReference = format!("{HOST}/app:v1").parse().unwrap();
     let by_digest = by_tag.pinned(digest("one"));
@@ -158,7 +158,7 @@ fn verdicts_are_judged_once() {
 fn that_something_could_not_be_checked_is_not_remembered() {
     let memory = Memory::new(1 << 20);
     let app = repository("app");
-    let known = memory.learn(&place("", &app), &Terms::OWN, &facts("one"), memory.moment(), at(0));
+    let known = memory.learn(&place("", &app), &facts("one"), memory.moment(), at(0));
     let image: ImageReference = format!("{HOST}/app:v1").parse().unwrap();
     for _ in 0..2 {
         let unknown = Verdict::could_not_check("X", "", true);
