@@ -9,6 +9,7 @@ mod condition;
 mod configuration;
 mod evidence;
 mod image_policy;
+mod kept;
 mod manifest;
 mod name;
 mod notation;
@@ -19,12 +20,13 @@ mod statement;
 pub type Target = fn(&[u8]);
 
 /// All of them; each has a folder of this name in the corpus.
-pub const TARGETS: [(&str, Target); 10] = [
+pub const TARGETS: [(&str, Target); 11] = [
     ("anchor", anchor::run),
     ("condition", condition::run),
     ("configuration", configuration::run),
     ("evidence", evidence::run),
     ("image-policy", image_policy::run),
+    ("kept", kept::run),
     ("manifest", manifest::run),
     ("name", name::run),
     ("notation", notation::run),
