@@ -2,7 +2,7 @@
 //! `webhook` (in the operator) reads the body, asks here for the subjects, checks each against its registry, and
 //! hands the findings back for the answer. Trust, "The webhook".
 
-use std::{collections::BTreeMap, fmt::Display, iter};
+use std::{borrow::Cow, collections::BTreeMap, fmt::Display, iter};
 
 use berth_registry_core::{Digest, ImageReference, Pattern, reference::InvalidImageReference};
 use berth_trust::Verdict;
@@ -90,23 +90,26 @@ impl ReviewError {
 #[serde(rename_all = "camelCase")]
 pub struct Request<'a> {
     /// Returned with the answer.
-    pub uid: String,
+    #[serde(borrow)]
+    pub uid: Cow<'a, str>,
     /// `CREATE` or `UPDATE`; others carry nothing to judge.
-    pub operation: String,
+    #[serde(borrow)]
+    pub operation: Cow<'a, str>,
     /// Of the object; absent for what is not namespaced.
-    #[serde(default)]
-    pub namespace: String,
+    #[serde(borrow, default)]
+    pub namespace: Cow<'a, str>,
     /// Of the object; empty where the API server is to make one up.
-    #[serde(default)]
-    pub name: String,
+    #[serde(borrow, default)]
+    pub name: Cow<'a, str>,
     /// Nothing may be written because of it.
     #[serde(default)]
     pub dry_run: bool,
-    #[serde(default)]
-    kind: Kind,
-    resource: Resource,
-    #[serde(default)]
-    sub_resource: String,
+    #[serde(borrow, default)]
+    kind: Kind<'a>,
+    #[serde(borrow)]
+    resource: Resource<'a>,
+    #[serde(borrow, default)]
+    sub_resource: Cow<'a, str>,
     #[serde(borrow)]
     object: Option<&'a RawValue>,
     #[serde(borrow)]
@@ -115,27 +118,32 @@ pub struct Request<'a> {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct Kind {
-    group: String,
-    version: String,
-    #[serde(rename = "kind")]
-    name: String,
+struct Kind<'a> {
+    #[serde(borrow)]
+    group: Cow<'a, str>,
+    #[serde(borrow)]
+    version: Cow<'a, str>,
+    #[serde(borrow, rename = "kind")]
+    name: Cow<'a, str>,
 }
 
 #[derive(Debug, Deserialize)]
-struct Resource {
-    #[serde(default)]
-    group: String,
-    version: String,
-    #[serde(rename = "resource")]
-    plural: String,
+struct Resource<'a> {
+    #[serde(borrow, default)]
+    group: Cow<'a, str>,
+    #[serde(borrow)]
+    version: Cow<'a, str>,
+    #[serde(borrow, rename = "resource")]
+    plural: Cow<'a, str>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Review<'a> {
-    api_version: String,
-    kind: String,
+    #[serde(borrow)]
+    api_version: Cow<'a, str>,
+    #[serde(borrow)]
+    kind: Cow<'a, str>,
     #[serde(borrow)]
     request: Request<'a>,
 }
@@ -144,7 +152,7 @@ struct Review<'a> {
 pub fn parse(body: &[u8]) -> Result<Request<'_>, ReviewError> {
     let review: Review<'_> =
         serde_json::from_slice(body).map_err(|error| ReviewError::NotAReview(error.to_string()))?;
-    if (review.api_version.as_str(), review.kind.as_str()) != ("admission.k8s.io/v1", "AdmissionReview") {
+    if (review.api_version.as_ref(), review.kind.as_ref()) != ("admission.k8s.io/v1", "AdmissionReview") {
         return Err(ReviewError::NotAReview(format!("it is a {} of {}", review.kind, review.api_version)));
     }
     Ok(review.request)
@@ -157,11 +165,11 @@ impl Request<'_> {
         format!("{}{dot}{}", self.resource_path(), self.resource.group)
     }
 
-    fn resource_path(&self) -> String {
+    fn resource_path(&self) -> Cow<'_, str> {
         if self.sub_resource.is_empty() {
-            self.resource.plural.clone()
+            Cow::Borrowed(&self.resource.plural)
         } else {
-            format!("{}/{}", self.resource.plural, self.sub_resource)
+            Cow::Owned(format!("{}/{}", self.resource.plural, self.sub_resource))
         }
     }
 
@@ -181,12 +189,12 @@ impl Request<'_> {
             named.metadata?.generate_name
         };
         let Kind { group, version, name: kind } = &self.kind;
-        let api_version = if group.is_empty() { version.clone() } else { format!("{group}/{version}") };
-        let name = if self.name.is_empty() { generated().unwrap_or_default() } else { self.name.clone() };
+        let api_version = if group.is_empty() { version.to_string() } else { format!("{group}/{version}") };
+        let name = if self.name.is_empty() { generated().unwrap_or_default() } else { self.name.to_string() };
         ObjectReference {
             api_version: Some(api_version),
-            kind: Some(kind.clone()),
-            namespace: Some(self.namespace.clone()),
+            kind: Some(kind.to_string()),
+            namespace: Some(self.namespace.to_string()),
             name: Some(name),
             ..ObjectReference::default()
         }
@@ -195,14 +203,14 @@ impl Request<'_> {
     /// The images that this request brings in: all of a new object, the changed ones of an update.
     /// No other field of the object has a say: neither `deletionTimestamp` nor an owner nor an annotation.
     pub fn images_to_check(&self) -> Result<Vec<ImageUse>, ReviewError> {
-        if matches!(self.operation.as_str(), "DELETE" | "CONNECT") {
+        if matches!(self.operation.as_ref(), "DELETE" | "CONNECT") {
             return Ok(Vec::new());
         }
         let path = self.resource_path();
         let governed = self.resource.version == "v1"
             && GOVERNED
                 .iter()
-                .any(|rule| rule.group == self.resource.group && rule.resources.contains(&path.as_str()));
+                .any(|rule| rule.group == self.resource.group && rule.resources.contains(&path.as_ref()));
         if !governed {
             return Err(ReviewError::NotGoverned(format!("{}/{}", self.resource(), self.resource.version)));
         }
@@ -398,29 +406,38 @@ impl Answer {
     }
 
     /// The body of the response: an `AdmissionReview` of version v1.
-    pub fn review(&self, uid: &str) -> serde_json::Value {
+    pub fn review<'a>(&'a self, uid: &'a str) -> Reply<'a> {
         let status =
-            (!self.allowed).then(|| Status { code: 403, reason: "Forbidden", message: &self.message });
-        let response = Response { uid, allowed: self.allowed, status, warnings: &self.warnings };
-        serde_json::json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": response})
+            (!self.allowed).then(|| Status { code: 403, message: &self.message, reason: "Forbidden" });
+        let response = Response { allowed: self.allowed, status, uid, warnings: &self.warnings };
+        Reply { api_version: "admission.k8s.io/v1", kind: "AdmissionReview", response }
     }
 }
 
-#[derive(Serialize)]
+/// An answer as it is sent.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Reply<'a> {
+    api_version: &'static str,
+    kind: &'static str,
+    response: Response<'a>,
+}
+
+#[derive(Debug, PartialEq, Eq, Serialize)]
 struct Response<'a> {
-    uid: &'a str,
     allowed: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     status: Option<Status<'a>>,
+    uid: &'a str,
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
     warnings: &'a [String],
 }
 
-#[derive(Serialize)]
+#[derive(Debug, PartialEq, Eq, Serialize)]
 struct Status<'a> {
     code: u16,
-    reason: &'static str,
     message: &'a str,
+    reason: &'static str,
 }
 
 /// The image, what was found and is missing, the cure, and then who asked and who answers.

@@ -86,12 +86,12 @@ pub(super) async fn admit(
     let object = format_args!("{}/{}", request.namespace, request.name);
     let complaints = answer.complaints();
     if complaints.is_empty() {
-        tracing::debug!(uid = request.uid, %policy, operation = request.operation, resource = request.resource(), %object, "admitted");
+        tracing::debug!(uid = %request.uid, %policy, operation = %request.operation, resource = request.resource(), %object, "admitted");
     } else {
         tracing::info!(
-            uid = request.uid,
+            uid = %request.uid,
             %policy,
-            operation = request.operation,
+            operation = %request.operation,
             resource = request.resource(),
             %object,
             allowed = answer.allowed,

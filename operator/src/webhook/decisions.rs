@@ -149,7 +149,7 @@ impl Decisions {
             return None;
         }
         let id = decision.id();
-        let key = (request.namespace.clone(), id.clone());
+        let key = (request.namespace.to_string(), id.clone());
         if self.is_repeated(&key) {
             self.noted.count("repeated");
             return Some(id);
