@@ -31,6 +31,8 @@ enum Action {
     Verify(verify::Scope),
     /// Compare Berth with other servers on this machine, and print the figures as a Markdown table.
     BenchPeers(bench::Scope),
+    /// Compare what Berth and policy-controller cost the admission of Pods, and print the figures as a Markdown table.
+    BenchAdmission(bench::admission::Scope),
     /// Pack the registry and operator images of this version, as OCI layouts and tars.
     Images {
         /// The folder to write to.
@@ -84,6 +86,7 @@ impl Cli {
                 return Ok(if verify::run(&scope)? { ExitCode::SUCCESS } else { ExitCode::FAILURE });
             }
             Action::BenchPeers(scope) => bench::run(scope)?,
+            Action::BenchAdmission(scope) => bench::admission::run(&scope)?,
             Action::Images { out } => {
                 for image in image::pack_all(&image::release(&release::build()?)?, &out)? {
                     println!("{} {}", image.digest, image.name);

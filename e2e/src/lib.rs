@@ -2,7 +2,7 @@
 //!
 //! The flow: [`packages`] and [`tools`] provide the programs, [`image`] packs them into container
 //! images, [`cluster`] boots a node that runs those images, and [`verify`] and [`demo`] use it;
-//! [`fixtures`] is what the acceptance tests in `tests/` share. [`bench`] needs no cluster.
+//! [`fixtures`] is what the acceptance tests in `tests/` share. [`bench`] compares Berth with others.
 
 pub mod bench;
 pub mod chart;

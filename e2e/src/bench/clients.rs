@@ -190,7 +190,7 @@ fn location(response: &Response) -> Result<String, ClientError> {
 }
 
 /// reqwest says only "error sending request"; the causes say why.
-fn causes(error: &dyn std::error::Error) -> String {
+pub(super) fn causes(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(Some(error), |error| error.source());
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }

@@ -11,12 +11,16 @@ use tokio::runtime::Runtime;
 use super::Scope;
 use super::clients::{Client, ClientError, Repository};
 use super::cores::Cores;
+use super::heading;
 use super::peers::{Bucket, Identity, Peer, Programs, Server, Setting};
-use super::table::{Reading, Table};
+use super::table::{Column, Reading, Table};
 use super::wrk;
 use crate::interrupt::{self, Guard, Started};
 use crate::tools::Tools;
 use crate::wait::wait_for;
+
+/// The module of the tool.
+const DISTRIBUTION: &str = include_str!("../../tools/distribution/go.mod");
 
 const MIB: f64 = 1_048_576.0;
 /// How long a server may take to answer.
@@ -210,19 +214,16 @@ impl Lab {
 
     /// What the table is about.
     pub(super) fn heading(&self) -> String {
-        let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-        let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
-        let model = cpu.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
         format!(
             "Berth {}, distribution {}, nginx {} on one core ({}); {} samples of {} s each: \
              median (least–most). Load of the machine at the end: {}, which should not be much above 2.\n\n",
             env!("CARGO_PKG_VERSION"),
-            distribution_version(),
+            heading::pinned(DISTRIBUTION, "github.com/distribution/distribution/v3"),
             self.programs.nginx_version(),
-            model.map_or("unknown", |(_, model)| model),
+            heading::processor(),
             self.samples(),
             self.seconds(),
-            load.split(' ').next().unwrap_or_default(),
+            heading::load(),
         )
     }
 }
@@ -272,12 +273,4 @@ impl Work {
         };
         figures.iter().map(row).collect()
     }
-}
-
-/// As the module of the tool pins it.
-fn distribution_version() -> &'static str {
-    let module = include_str!("../../tools/distribution/go.mod");
-    let mut words =
-        module.split_whitespace().skip_while(|word| *word != "github.com/distribution/distribution/v3");
-    words.nth(1).unwrap_or("v3")
 }

@@ -1,12 +1,15 @@
 //! `cargo bench-peers`: Berth beside CNCF distribution, another registry, and nginx, which serves the same bytes
 //! as files and thereby shows what this machine can do at all. Every sample comes from a server that was started
 //! for it, on one core of its own; client and store have the others. Samples of the peers alternate, so that
-//! whatever else the machine does meets all of them. The result is a Markdown table on standard output.
+//! whatever else the machine does meets all of them. The result is a Markdown table on standard output. [`admission`]
+//! is the other comparison, on a cluster.
 
+pub mod admission;
 mod clients;
 mod collection;
 mod content;
 mod cores;
+mod heading;
 mod lab;
 mod memory;
 mod peers;

@@ -10,6 +10,7 @@ use tempfile::TempDir;
 
 use super::cores::Cores;
 use super::process::Process;
+use super::table::Column;
 use crate::tools::Tools;
 use crate::{packages, s3};
 
@@ -80,16 +81,20 @@ pub(super) struct Bucket {
     _folder: TempDir,
 }
 
-impl Peer {
-    /// The head of its column.
-    pub(super) fn name(self) -> &'static str {
+impl Column for Peer {
+    const ALL: &'static [Self] = ALL;
+    const RATIOS: &'static [(Self, Self)] = &[(Self::Berth, Self::Distribution), (Self::Berth, Self::Nginx)];
+
+    fn name(self) -> &'static str {
         match self {
             Self::Berth => "Berth",
             Self::Distribution => "distribution",
             Self::Nginx => "nginx",
         }
     }
+}
 
+impl Peer {
     /// What it answers well once it serves.
     pub(super) fn readiness(self) -> &'static str {
         if self == Self::Berth { "/readyz" } else { "/v2/" }

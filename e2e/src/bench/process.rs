@@ -1,5 +1,6 @@
 //! A program that was started for a measurement: what it has used, and its end.
 
+use std::fmt::Display;
 use std::fs;
 use std::io;
 use std::os::unix::process::CommandExt as _;
@@ -37,18 +38,13 @@ impl Process {
 
     /// Processor time of all its threads so far, in steps of a hundredth of a second.
     pub(super) fn cpu(&self) -> io::Result<Duration> {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
-        cpu(&stat, rustix::param::clock_ticks_per_second()).ok_or_else(|| self.unreadable("stat"))
+        cpu_of(self.child.id())
     }
 
     /// The most memory that it has held at once, bytes.
     pub(super) fn peak_memory(&self) -> io::Result<u64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
-        peak(&status).ok_or_else(|| self.unreadable("status"))
-    }
-
-    fn unreadable(&self, file: &str) -> io::Error {
-        io::Error::other(format!("/proc/{}/{file} is not as expected", self.child.id()))
+        peak(&status).ok_or_else(|| unreadable(self.child.id(), "status"))
     }
 }
 
@@ -58,6 +54,16 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Processor time of all threads of a process so far, in steps of a hundredth of a second.
+pub(super) fn cpu_of(process: impl Display) -> io::Result<Duration> {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat"))?;
+    cpu(&stat, rustix::param::clock_ticks_per_second()).ok_or_else(|| unreadable(&process, "stat"))
+}
+
+fn unreadable(process: impl Display, file: &str) -> io::Error {
+    io::Error::other(format!("/proc/{process}/{file} is not as expected"))
 }
 
 /// `utime` and `stime` of a line of `/proc/PID/stat` (proc(5)).

@@ -1,22 +1,33 @@
-//! What was measured, as a Markdown table: medians with the least and the most of the samples, and how Berth
-//! compares.
+//! What was measured, as a Markdown table: medians with the least and the most of the samples, and how columns
+//! compare.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use super::peers::{ALL, Peer};
+use super::peers::Peer;
+
+/// Who or what is compared.
+pub(super) trait Column: Copy + Ord + 'static {
+    /// In the order of the table.
+    const ALL: &'static [Self];
+    /// How many times the first is the second, at the table's end.
+    const RATIOS: &'static [(Self, Self)];
+
+    /// The column's head.
+    fn name(self) -> &'static str;
+}
 
 /// Rows in the order in which they were first added.
-#[derive(Debug, Default)]
-pub(super) struct Table {
-    rows: Vec<Row>,
+#[derive(Debug)]
+pub(super) struct Table<C = Peer> {
+    rows: Vec<Row<C>>,
 }
 
 #[derive(Debug)]
-struct Row {
+struct Row<C> {
     what: String,
     unit: &'static str,
-    samples: BTreeMap<Peer, Vec<f64>>,
+    samples: BTreeMap<C, Vec<f64>>,
 }
 
 /// One figure of one sample.
@@ -29,38 +40,42 @@ pub(super) struct Reading {
     pub(super) value: f64,
 }
 
-impl Table {
+impl<C> Default for Table<C> {
+    fn default() -> Self {
+        Self { rows: Vec::new() }
+    }
+}
+
+impl<C: Column> Table<C> {
     /// Adds a figure to its row.
-    pub(super) fn add(&mut self, peer: Peer, reading: Reading) {
+    pub(super) fn add(&mut self, column: C, reading: Reading) {
         let Reading { what, unit, value } = reading;
         let known = self.rows.iter().position(|row| row.what == what && row.unit == unit);
         let at = known.unwrap_or_else(|| {
             self.rows.push(Row { what, unit, samples: BTreeMap::new() });
             self.rows.len() - 1
         });
-        self.rows[at].samples.entry(peer).or_default().push(value);
+        self.rows[at].samples.entry(column).or_default().push(value);
     }
 
     /// The whole table.
     pub(super) fn markdown(&self) -> String {
-        let mut text = "| | |".to_owned();
-        for peer in ALL {
-            let _ = write!(text, " {} |", peer.name());
-        }
-        text += " Berth ÷ distribution | Berth ÷ nginx |\n|---|---|--:|--:|--:|--:|--:|\n";
+        let ratios = C::RATIOS.iter().map(|(one, other)| format!("{} ÷ {}", one.name(), other.name()));
+        let heads: Vec<String> = C::ALL.iter().map(|column| column.name().to_owned()).chain(ratios).collect();
+        let mut text = format!("| | | {} |\n|---|---|{}\n", heads.join(" | "), "--:|".repeat(heads.len()));
         let mut before = "";
         for row in &self.rows {
             // A row that only has another unit does not say its name again.
             let what = if row.what == before { "" } else { row.what.as_str() };
             before = &row.what;
             let _ = write!(text, "| {what} | {} |", row.unit);
-            for peer in ALL {
-                let _ =
-                    write!(text, " {} |", row.samples.get(peer).map_or_else(String::new, |it| spread(it)));
+            for column in C::ALL {
+                let samples = row.samples.get(column);
+                let _ = write!(text, " {} |", samples.map_or_else(String::new, |it| spread(it)));
             }
-            for peer in [Peer::Distribution, Peer::Nginx] {
-                let _ =
-                    write!(text, " {} |", row.ratio(peer).map_or_else(String::new, |it| format!("{it:.2}")));
+            for (one, other) in C::RATIOS {
+                let ratio = row.ratio(*one, *other);
+                let _ = write!(text, " {} |", ratio.map_or_else(String::new, |it| format!("{it:.2}")));
             }
             text.push('\n');
         }
@@ -68,10 +83,10 @@ impl Table {
     }
 }
 
-impl Row {
-    fn ratio(&self, other: Peer) -> Option<f64> {
-        let (berth, other) = (median(self.samples.get(&Peer::Berth)?)?, median(self.samples.get(&other)?)?);
-        (other > 0.0).then(|| berth / other)
+impl<C: Column> Row<C> {
+    fn ratio(&self, one: C, other: C) -> Option<f64> {
+        let (one, other) = (median(self.samples.get(&one)?)?, median(self.samples.get(&other)?)?);
+        (other > 0.0).then(|| one / other)
     }
 }
 

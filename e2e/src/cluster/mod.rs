@@ -1,12 +1,14 @@
 //! A real one-node Kubernetes cluster on this machine, in namespaces of its own, with no way out of them.
 //!
 //! `pki` and `settings` write what the daemons read, `boot` starts them by `node.sh`, `client` runs programs
-//! in the cluster's network by `inside.sh`, `diagnosis` tells what is wrong, `teardown` removes every trace.
+//! in the cluster's network by `inside.sh`, `network` our own code, `diagnosis` tells what is wrong, `teardown`
+//! removes every trace.
 
 mod boot;
 mod cgroup;
 mod client;
 mod diagnosis;
+mod network;
 mod pki;
 mod settings;
 mod state;
@@ -23,6 +25,7 @@ use crate::command::CommandError;
 use crate::wait::WaitError;
 
 pub use client::Client;
+pub use network::Network;
 pub use state::State;
 pub use teardown::end;
 
@@ -196,6 +199,11 @@ impl Cluster {
                 .arg(tar),
         )?;
         Ok(())
+    }
+
+    /// A way into the cluster's network for this process's own sockets.
+    pub fn network(&self) -> Result<Network, ClusterError> {
+        Network::of(&self.state).map_err(|source| ClusterError::io(&self.state.path("init"), source))
     }
 
     /// The most memory that the node and everything in it held at any time, page cache included, in bytes.

@@ -1,17 +1,13 @@
 //! An HTTP client whose sockets are in the cluster's network, on a thread of this process. The real clients retry
 //! what fails and say nothing; this one does not, so that a test sees every answer.
 
-use std::fs::File;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::AsFd;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use berth_e2e::cluster::Cluster;
+use berth_e2e::cluster::Network;
 use berth_e2e::fixtures::{Endpoint, Failure, Team, USER};
 use reqwest::{Certificate, Client, Method, RequestBuilder, StatusCode};
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 /// A registry, and how to reach it from this process.
 #[derive(Clone)]
@@ -20,7 +16,7 @@ pub(crate) struct Site {
     address: SocketAddr,
     password: String,
     ca: Arc<Certificate>,
-    network: PathBuf,
+    network: Network,
 }
 
 /// How a client keeps its connections.
@@ -40,7 +36,7 @@ impl Site {
         let address: IpAddr = service["spec"]["clusterIP"].as_str().unwrap_or_default().parse()?;
         let published = team.get(&format!("configmap/{}-ca", endpoint.name))?;
         let ca = Certificate::from_pem(published["data"]["ca.crt"].as_str().unwrap_or_default().as_bytes())?;
-        let network = network_of(team.cluster())?;
+        let network = team.cluster().network()?;
         let (host, password) = (endpoint.host.clone(), endpoint.password.clone());
         Ok(Self { host, address: (address, 443).into(), password, ca: Arc::new(ca), network })
     }
@@ -64,20 +60,7 @@ impl Site {
         T: Send,
         F: Future<Output = Result<T, Failure>>,
     {
-        std::thread::scope(|scope| {
-            let thread = scope.spawn(|| self.enter_and_run(work));
-            thread.join().map_err(|_| Failure::new("the thread in the cluster's network panicked"))?
-        })
-    }
-
-    fn enter_and_run<T, F>(&self, work: impl FnOnce() -> F) -> Result<T, Failure>
-    where
-        F: Future<Output = Result<T, Failure>>,
-    {
-        let network = File::open(&self.network)?;
-        // Of this thread alone, and of the threads that it will start.
-        move_into_link_name_space(network.as_fd(), Some(LinkNameSpaceType::Network))?;
-        tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work())
+        self.network.run(work)?
     }
 
     /// The status of a `GET` with these credentials, asked once.
@@ -124,9 +107,4 @@ impl Caller {
         let url = if target.starts_with('/') { format!("{}{target}", self.base) } else { target.to_owned() };
         self.client.request(method, url).basic_auth(USER, Some(&self.password))
     }
-}
-
-fn network_of(cluster: &Cluster) -> Result<PathBuf, Failure> {
-    let init = std::fs::read_to_string(cluster.state().path("init"))?;
-    Ok(PathBuf::from(format!("/proc/{}/ns/net", init.trim())))
 }
