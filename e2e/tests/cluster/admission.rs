@@ -106,8 +106,7 @@ fn a_cluster_policy_binds_the_namespaces_that_it_selects() -> Outcome {
             "--for=condition=Ready",
             "--timeout=60s",
         ])?;
-        let words =
-            team.until("the policy to be enforced", || team.refused(&dry(&pod("bare", &bare.tagged))))?;
+        let words = team.until("the policy to be enforced", || team.denies(&pod("bare", &bare.tagged)))?;
         ensure!(words.contains("berth-system/platform"), "{words}");
         team.apply(&pod("web", &web.tagged))?;
         team.kubectl(&["label", "namespace/cluster-policy", "berth-test-"])?;
@@ -156,16 +155,7 @@ fn a_policy_in_warn_mode_lets_in_and_warns() -> Outcome {
 
 /// Waits until the API server calls the webhook for the policy `signed`.
 fn enforced(team: &Team<'_>, unsigned: &Pushed) -> Outcome {
-    team.until("the policy to be enforced", || team.refused(&dry(&pod("probe", &unsigned.tagged))))
-        .map(|_| ())
-}
-
-/// The object under another name for each try: a Pod that was let in too early must not be updated.
-pub(crate) fn dry(pod: &Value) -> Value {
-    let mut pod = pod.clone();
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos();
-    pod["metadata"]["name"] = json!(format!("try-{now}"));
-    pod
+    team.until("the policy to be enforced", || team.denies(&pod("probe", &unsigned.tagged))).map(|_| ())
 }
 
 /// The object is refused with words that help: image, policy, what was found and is missing, and the cure.

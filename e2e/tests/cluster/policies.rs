@@ -4,8 +4,6 @@ use berth_e2e::ensure;
 use berth_e2e::fixtures::{Outcome, pod, story};
 use serde_json::json;
 
-use crate::admission::dry;
-
 /// R-OPR-6, R-SIG-5: a list of what may run, an exception, and labels; a second policy that only records changes nothing.
 #[test]
 fn a_policy_lists_excepts_and_sorts() -> Outcome {
@@ -33,8 +31,7 @@ fn a_policy_lists_excepts_and_sorts() -> Outcome {
                 }],
             }),
         )?;
-        let words =
-            team.until("the policy to be enforced", || team.refused(&dry(&pod("bare", &bare.tagged))))?;
+        let words = team.until("the policy to be enforced", || team.denies(&pod("bare", &bare.tagged)))?;
         ensure!(words.contains("a signature by release is needed"), "{words}");
         ensure!(!words.contains("rehearsal"), "a policy that only records is heard: {words}");
         team.apply(&pod("old", &old.tagged))?;

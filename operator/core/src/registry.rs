@@ -37,9 +37,18 @@ pub const PORT: i32 = 5000;
 /// The name of that port.
 pub const PORT_NAME: &str = "registry";
 
+/// How the names of Services of this cluster end; they are under no public authority.
+pub const CLUSTER_DOMAIN: &str = ".svc.cluster.local";
+
 /// The host under which a Registry is reached inside the cluster.
 pub fn host(namespace: &str, name: &str) -> String {
-    format!("{name}.{namespace}.svc.cluster.local")
+    format!("{name}.{namespace}{CLUSTER_DOMAIN}")
+}
+
+/// Name and namespace of the Registry that would have this [`host`]. Both are DNS labels, so they hold no dot.
+pub fn of_host(host: &str) -> Option<(&str, &str)> {
+    let (name, namespace) = host.strip_suffix(CLUSTER_DOMAIN)?.split_once('.')?;
+    (!name.is_empty() && !namespace.is_empty() && !namespace.contains('.')).then_some((name, namespace))
 }
 
 /// The URL under which a Registry is reached inside the cluster, which is also the audience of tokens for it.

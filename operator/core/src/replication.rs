@@ -17,7 +17,7 @@ use berth_registry_core::{
 };
 use jiff::Timestamp;
 
-use crate::registry::endpoint;
+use crate::registry::{CLUSTER_DOMAIN, endpoint};
 
 /// Where the worker's files are mounted.
 pub const MOUNT: &str = "/etc/berth";
@@ -82,9 +82,6 @@ impl Ca {
         }
     }
 }
-
-/// Services of this cluster; their names are under no public authority.
-const CLUSTER_DOMAIN: &str = ".svc.cluster.local";
 
 /// A policy that can be carried out.
 #[derive(Clone, Debug, PartialEq, Eq)]

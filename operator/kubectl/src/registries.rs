@@ -4,6 +4,7 @@
 use std::{collections::BTreeSet, path::PathBuf};
 
 use berth_client::{Client, ClientError, Credentials, Endpoint};
+use berth_registry_core::reference::server;
 use clap::Args;
 
 use crate::docker_config::{DockerConfig, DockerConfigError};
@@ -113,9 +114,4 @@ impl Registries {
             ..Endpoint::new(format!("{scheme}://{}", server(host)))
         })
     }
-}
-
-/// Docker's registry answers under another name than images give it.
-fn server(host: &str) -> &str {
-    if host == "docker.io" { "registry-1.docker.io" } else { host }
 }

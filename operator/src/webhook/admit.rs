@@ -19,7 +19,7 @@ use berth_operator_core::{
     pulling::is_named,
 };
 use berth_registry_core::{ImageReference, Pattern};
-use berth_trust::{Anchors, Judgement, Policy, Verdict};
+use berth_trust::{Anchors, FACTS_OUTDATED, Judgement, Policy, Verdict};
 use futures::{StreamExt, stream};
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::{Instant, timeout_at};
@@ -27,7 +27,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::webhook::{
     decisions::{Decisions, Judged},
     directory::{Directory, NoRegistry},
-    looks::{Looks, Source, Why},
+    looks::{Looks, Source, Unseen, Why},
     metrics::Reviews,
     policies::Policies,
 };
@@ -41,9 +41,6 @@ const CONCURRENCY: usize = 16;
 /// A refusal is not older than this: who has just signed an image is not told that it is not signed. Longer than no
 /// time at all, so that a controller that tries again and again costs a registry one look a second.
 const REFUSAL: SignedDuration = SignedDuration::from_secs(1);
-
-/// What a policy says of facts that were established without its keys.
-const OUTDATED: &str = "FactsOutdated";
 
 /// Judges reviews.
 pub struct Admission {
@@ -207,7 +204,7 @@ impl Admission {
             Belief::Doubtful(known) => return self.check_doubtful(asking, &source, image, &known).await,
         };
         let remembered = remembered.map(|known| self.judge(asking, image, &known, now));
-        let first = match remembered.filter(|(finding, _)| finding.verdict.reason() != OUTDATED) {
+        let first = match remembered.filter(|(finding, _)| finding.verdict.reason() != FACTS_OUTDATED) {
             Some(first) => Ok(first),
             None => self.look(asking, &source, image, Why::Review).await,
         };
@@ -236,7 +233,7 @@ impl Admission {
             Ok((finding, _)) => finding,
             Err(unseen) => {
                 let (finding, _) = self.judge(asking, image, known, Timestamp::now());
-                if unseen.may_pass() && finding.verdict.reason() != OUTDATED { finding } else { unseen }
+                if unseen.may_pass() && finding.verdict.reason() != FACTS_OUTDATED { finding } else { unseen }
             }
         }
     }
@@ -250,12 +247,8 @@ impl Admission {
         why: Why,
     ) -> Result<(Finding, Timestamp), Finding> {
         let anchors = self.anchors_for(asking, image);
-        let look = timeout_at(asking.until, self.looks.look(source, image, &anchors, why));
-        let Ok(look) = look.await else {
-            let seconds = self.deadline.as_secs();
-            let cause = format!("{} did not deliver the evidence within {seconds} seconds", image.host);
-            return Err(Finding::uncheckable("DeadlineExceeded", cause, true));
-        };
+        let look = timeout_at(asking.until, self.looks.look(source, image, &anchors, why)).await;
+        let look = look.unwrap_or_else(|_| Err(Unseen::deadline(&image.host, self.deadline)));
         let now = Timestamp::now();
         match look {
             Ok(Some(known)) => Ok(self.judge(asking, image, &known, now)),
@@ -275,7 +268,7 @@ impl Admission {
         let judge = || match known.facts() {
             Some(facts) => asking.policy.verdict(image, &facts, now),
             None => Judgement {
-                verdict: Verdict::could_not_check(OUTDATED, "unreadable facts", true),
+                verdict: Verdict::could_not_check(FACTS_OUTDATED, "unreadable facts", true),
                 until: None,
             },
         };

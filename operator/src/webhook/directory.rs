@@ -8,7 +8,7 @@ use std::{
 };
 
 use berth_client::{Client, ClientError, Credentials, Endpoint, Reach};
-use berth_operator_core::pulling::Pulling;
+use berth_operator_core::{pulling::Pulling, registry::of_host};
 use berth_registry_core::ImageReference;
 use futures::{FutureExt, future::BoxFuture};
 use kube::runtime::reflector::ObjectRef;
@@ -125,16 +125,10 @@ impl Registries {
     }
 }
 
-/// Name and namespace from `NAME.NAMESPACE.svc.cluster.local`; both are DNS labels.
-fn registry_of(host: &str) -> Option<(&str, &str)> {
-    let (name, namespace) = host.strip_suffix(".svc.cluster.local")?.split_once('.')?;
-    (!name.is_empty() && !namespace.is_empty() && !namespace.contains('.')).then_some((name, namespace))
-}
-
 impl Directory for Registries {
     fn permits(&self, namespace: &str, host: &str) -> Result<(), NoRegistry> {
         let not_ours = || NoRegistry::NotOurs(host.to_owned());
-        let (name, owner) = registry_of(host).ok_or_else(not_ours)?;
+        let (name, owner) = of_host(host).ok_or_else(not_ours)?;
         if namespace != owner && namespace != self.operator_namespace {
             let (host, owner, policy) = (host.to_owned(), owner.to_owned(), namespace.to_owned());
             return Err(NoRegistry::OtherNamespace { host, owner, policy });
@@ -175,24 +169,5 @@ impl Directory for Registries {
 
     fn refused(&self, host: &str) {
         self.tokens.forget(&format!("https://{host}"));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use rstest::rstest;
-
-    #[rstest]
-    #[case("registry.team-a.svc.cluster.local", Some(("registry", "team-a")))]
-    #[case("registry.team-a.svc", None)]
-    #[case("registry.svc.cluster.local", None)]
-    #[case(".team-a.svc.cluster.local", None)]
-    #[case("a.b.team-a.svc.cluster.local", None)]
-    #[case("registry.team-a.svc.cluster.local:5000", None)]
-    #[case("registry.team-a.svc.cluster.local.evil.io", None)]
-    #[case("docker.io", None)]
-    fn hosts_of_registries(#[case] host: &str, #[case] expected: Option<(&str, &str)>) {
-        assert_eq!(registry_of(host), expected);
     }
 }

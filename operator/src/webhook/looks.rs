@@ -17,7 +17,7 @@ use berth_operator_core::{
     pulling::Pulling,
 };
 use berth_registry_core::ImageReference;
-use berth_trust::{Anchors, Bounds, Facts};
+use berth_trust::{Anchors, Bounds, FACTS_OUTDATED, Facts};
 use futures::{
     FutureExt,
     future::{BoxFuture, Shared},
@@ -40,8 +40,8 @@ const AT_ONE_HOST: usize = 32;
 const AT_ONCE: usize = 2048;
 
 /// Repositories of which it is known what was looked at last, and how many images of each.
-const REPOSITORIES: usize = 1024;
-const IMAGES: usize = 8;
+pub(super) const REPOSITORIES: usize = 1024;
+pub(super) const IMAGES: usize = 8;
 
 /// As `berth_client::ClientError` names a registry's refusal of our credentials.
 const UNAUTHORIZED: &str = "Unauthorized";
@@ -60,6 +60,13 @@ pub struct Unseen {
 impl Unseen {
     fn new(reason: &str, message: &impl ToString, transient: bool) -> Self {
         Self { reason: reason.to_owned(), message: message.to_string(), transient }
+    }
+
+    /// A registry that keeps us waiting.
+    pub(super) fn deadline(host: &str, patience: Duration) -> Self {
+        let seconds = patience.as_secs();
+        let message = format!("{host} did not deliver the evidence within {seconds} seconds");
+        Self::new("DeadlineExceeded", &message, true)
     }
 }
 
@@ -204,7 +211,7 @@ impl Looks {
                 return Ok(known);
             }
         }
-        Err(Unseen::new("FactsOutdated", &"the policies change faster than images can be looked at", true))
+        Err(Unseen::new(FACTS_OUTDATED, &"the policies change faster than images can be looked at", true))
     }
 
     /// Looks at an image while nobody waits.
@@ -307,11 +314,9 @@ impl Looks {
             let _seat = seats.acquire().await;
             self.fetch(source, image, anchors, asked, why).await
         };
-        let answer = timeout(self.patience, fetch).await.unwrap_or_else(|_| {
-            let seconds = self.patience.as_secs();
-            let cause = format!("{} did not deliver the evidence within {seconds} seconds", image.host);
-            Err(Unseen::new("DeadlineExceeded", &cause, true))
-        });
+        let answer = timeout(self.patience, fetch)
+            .await
+            .unwrap_or_else(|_| Err(Unseen::deadline(&image.host, self.patience)));
         if answer.as_ref().is_err_and(|error| error.reason == UNAUTHORIZED) {
             self.directory.refused(&image.host);
         }

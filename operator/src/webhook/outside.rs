@@ -9,7 +9,7 @@ use std::{
 
 use berth_client::{Client, Credentials, Endpoint, Reach};
 use berth_operator_core::pulling::{Login, Pulling, login};
-use berth_registry_core::{Digest, ImageReference};
+use berth_registry_core::{Digest, ImageReference, reference::server};
 use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
 use kube::Api;
 
@@ -46,13 +46,10 @@ impl Outside {
     /// A client of the registry of `image`.
     pub async fn client(&self, pulling: &Pulling, image: &ImageReference) -> Result<Client, NoRegistry> {
         let login = self.login(pulling, image).await?;
-        let (host, name) = match image.host.as_str() {
-            "docker.io" => ("registry-1.docker.io", &image.host),
-            host => (host, &image.host),
-        };
+        let host = &image.host;
         let text = match &login {
-            Some(Login { username, password }) => format!("{name}\0{username}\0{password}"),
-            None => name.clone(),
+            Some(Login { username, password }) => format!("{host}\0{username}\0{password}"),
+            None => host.clone(),
         };
         let key = Digest::sha256(text.as_bytes());
         let mut clients = lock(&self.clients);
@@ -68,7 +65,7 @@ impl Outside {
             reach: Reach::Public,
             connect_timeout: Duration::from_secs(3),
             retries: 1,
-            ..Endpoint::new(format!("https://{host}"))
+            ..Endpoint::new(format!("https://{}", server(host)))
         })?;
         if clients.len() >= MAX_KEPT {
             clients.clear();

@@ -13,18 +13,12 @@ use tokio::time::sleep;
 
 use crate::webhook::{
     directory::Directory,
-    looks::{Looks, Source, Why},
+    looks::{IMAGES, Looks, REPOSITORIES, Source, Why},
     policies::Policies,
 };
 
 /// Changes come in bursts: an image, its signature, its attestations. They are waited for.
 const SETTLE: Duration = Duration::from_millis(200);
-
-/// Images of one repository that are looked at after a change.
-const IMAGES: usize = 8;
-
-/// Repositories that are waited for at once; more are looked at when somebody asks.
-const REPOSITORIES: usize = 1024;
 
 /// Host and repository.
 type Repository = (String, String);
@@ -34,7 +28,7 @@ pub(super) struct Warmer {
     looks: Arc<Looks>,
     policies: Arc<Policies>,
     directory: Arc<dyn Directory>,
-    /// What is to be looked at, once the repository is quiet.
+    /// What is to be looked at, once the repository is quiet; more than [`REPOSITORIES`] are looked at when somebody asks.
     waiting: Mutex<HashMap<Repository, VecDeque<ImageReference>>>,
 }
 

@@ -107,6 +107,11 @@ impl fmt::Display for ImageReference {
     }
 }
 
+/// The host that answers for the images of a host: Docker's have another one.
+pub fn server(host: &str) -> &str {
+    if host == "docker.io" { "registry-1.docker.io" } else { host }
+}
+
 /// The first component is a host if it could not be the first component of a repository.
 fn is_host(first: &str) -> bool {
     first == "localhost" || first.contains(['.', ':']) || first.bytes().any(|b| b.is_ascii_uppercase())

@@ -10,8 +10,9 @@ use crate::{
     facts::{Signer, Statement},
     key::PublicKey,
     matcher::Matcher,
-    notary::{Identities, NotaryStore, Validity},
+    notary::{Identities, NotaryStore},
     sigstore::{CertificateAuthorities, TrustRoot},
+    validity::Validity,
     verdict::{Finding, Way},
 };
 

@@ -14,9 +14,10 @@ use crate::{
     bounds::{Bounds, BoundsExceeded},
     evidence::{Described, Evidence, Index},
     facts::{Cause, Facts, Form, Place, Refusal, Says, Signer, Statement},
-    notary::{self, ByNotary, Target, Validity},
+    notary::{self, ByNotary, Target},
     signed::{self, Claims, Content, Found, Signed},
     sigstore::{ByCertificate, Keyless, Presented, Refused, TrustRoot},
+    validity::Validity,
 };
 
 impl Facts {

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     anchor::{AnchorId, Anchors},
-    notary::Validity,
+    validity::Validity,
 };
 
 /// How a statement is stored.

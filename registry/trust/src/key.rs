@@ -69,10 +69,15 @@ const MAX_PEM: usize = 64 * 1024;
 /// `SubjectPublicKeyInfo` of an Ed25519 key up to its 32 raw bytes (RFC 8410).
 const ED25519_PREFIX: &[u8] = &[0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
 
+/// Whether a text in PEM has a private key in it, of whatever kind.
+pub fn holds_private_key(pem: &str) -> bool {
+    pem.contains("PRIVATE KEY-----")
+}
+
 impl PublicKey {
     /// Reads a key from PEM.
     pub fn from_pem(text: &str) -> Result<Self, InvalidKey> {
-        if text.contains("PRIVATE KEY-----") {
+        if holds_private_key(text) {
             return Err(InvalidKey::Private);
         }
         let text = text.get(..MAX_PEM).unwrap_or(text).as_bytes();

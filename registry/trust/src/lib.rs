@@ -24,6 +24,7 @@ mod policy;
 mod quorum;
 mod signed;
 pub mod sigstore;
+mod validity;
 mod verdict;
 
 pub use anchor::{Anchor, AnchorId, Anchors};
@@ -32,10 +33,12 @@ pub use bounds::{Bounds, BoundsExceeded};
 pub use condition::{Condition, InvalidCondition};
 pub use evidence::{Artifact, Described, Evidence, Index, kind};
 pub use facts::{Cause, Facts, Form, Place, Refusal, Says, Signer, Statement};
-pub use key::{InvalidKey, PublicKey};
+pub use key::{InvalidKey, PublicKey, holds_private_key};
 pub use matcher::{InvalidMatcher, Matcher};
 pub use policy::{
-    Exception, ImagePattern, InvalidImagePattern, InvalidPolicy, Policy, Requirement, Unmatched,
+    Exception, FACTS_OUTDATED, ImagePattern, InvalidImagePattern, InvalidPolicy, Policy, Requirement,
+    Unmatched,
 };
 pub use quorum::Quorum;
+pub use validity::Validity;
 pub use verdict::{Cure, Finding, Ground, Judgement, Verdict, Way, What};

@@ -44,6 +44,9 @@ pub enum InvalidPolicy {
     NoRequirements,
 }
 
+/// Why a policy cannot judge facts: they were established without its anchors, or are about another digest.
+pub const FACTS_OUTDATED: &str = "FactsOutdated";
+
 /// One thing that an image must show.
 #[derive(Clone, Debug)]
 pub enum Requirement {
@@ -179,14 +182,14 @@ impl Policy {
     pub fn verdict(&self, image: &ImageReference, facts: &Facts, now: Timestamp) -> Judgement {
         let clock = Clock::at(now);
         let verdict = if image.digest.as_ref().is_some_and(|digest| digest != facts.subject()) {
-            Verdict::could_not_check("FactsOutdated", "what is known is about another digest", true)
+            Verdict::could_not_check(FACTS_OUTDATED, "what is known is about another digest", true)
         } else if let Some(verdict) = self.without_evidence(image, Some(facts.subject()), &clock) {
             verdict
         } else if facts.covers(&self.anchors) {
             self.judge(image, Some(facts.subject()), Some(facts), &clock)
         } else {
             let message = "the evidence was not looked at with the keys of this policy yet";
-            Verdict::could_not_check("FactsOutdated", message, true)
+            Verdict::could_not_check(FACTS_OUTDATED, message, true)
         };
         Judgement { verdict, until: clock.next() }
     }

@@ -7,6 +7,7 @@ use berth_crds::{
     ImagePolicySpec, SecretReference,
     image_policy::{Authority, Certificate, Key, Notation, Requirement},
 };
+use berth_trust::holds_private_key;
 use serde::{Deserialize, Serialize};
 
 use crate::image_policy::InvalidPolicy;
@@ -80,7 +81,7 @@ impl Material {
 /// As text. What is not UTF-8 is of no use to anybody.
 fn public(value: &[u8]) -> String {
     let text = String::from_utf8_lossy(value);
-    if text.contains("PRIVATE KEY-----") { PRIVATE.to_owned() } else { text.into_owned() }
+    if holds_private_key(&text) { PRIVATE.to_owned() } else { text.into_owned() }
 }
 
 /// Names of the Secrets that a policy takes something from.

@@ -20,6 +20,19 @@ use super::{
 };
 use crate::{conditions::State, objects::Owner};
 
+#[rstest]
+#[case("registry.team-a.svc.cluster.local", Some(("registry", "team-a")))]
+#[case("registry.team-a.svc", None)]
+#[case("registry.svc.cluster.local", None)]
+#[case(".team-a.svc.cluster.local", None)]
+#[case("a.b.team-a.svc.cluster.local", None)]
+#[case("registry.team-a.svc.cluster.local:5000", None)]
+#[case("registry.team-a.svc.cluster.local.evil.io", None)]
+#[case("docker.io", None)]
+fn hosts_of_registries(#[case] host: &str, #[case] expected: Option<(&str, &str)>) {
+    assert_eq!(of_host(host), expected);
+}
+
 #[allow(clippy::needless_pass_by_value)] // `json!` makes values.
 fn registry(spec: Value) -> Registry {
     let object = json!({

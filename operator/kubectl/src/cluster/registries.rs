@@ -11,7 +11,7 @@ use std::{
 use berth_client::{Client, ClientError, Credentials, Endpoint, Reach};
 use berth_operator_core::{
     objects::REGISTRY_LABEL,
-    registry::{PORT, ca_config_map, host},
+    registry::{PORT, ca_config_map, host, of_host},
 };
 use k8s_openapi::api::core::v1::{Pod, ServiceAccount};
 use kube::{Api, ResourceExt as _, api::ListParams};
@@ -62,7 +62,7 @@ impl ClusterRegistries {
     /// A client of the registry at `host`, in the name of Pods that pull from it.
     pub(crate) async fn client(&self, image_host: &str, pods: &Running) -> Result<Client, ClientError> {
         let credentials = self.credentials(image_host, pods).await;
-        let Some((name, namespace)) = registry_of(image_host) else {
+        let Some((name, namespace)) = of_host(image_host) else {
             return self.outside.client_with(image_host, credentials);
         };
         let unreachable =
@@ -180,10 +180,4 @@ impl ClusterRegistries {
         secrets.insert(key, read.clone());
         read
     }
-}
-
-/// Name and namespace from `NAME.NAMESPACE.svc.cluster.local`.
-fn registry_of(image_host: &str) -> Option<(&str, &str)> {
-    let (name, namespace) = image_host.strip_suffix(".svc.cluster.local")?.split_once('.')?;
-    (!name.is_empty() && !namespace.is_empty() && !namespace.contains('.')).then_some((name, namespace))
 }

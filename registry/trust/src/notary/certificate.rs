@@ -1,7 +1,6 @@
 //! One certificate and the requirements that it must meet (specification: "Certificate Requirements"). Only basic
 //! constraints, key usage and extended key usage are looked at, as the specification says.
 
-use jiff::Timestamp;
 use x509_parser::{
     certificate::X509Certificate,
     extensions::{BasicConstraints, ExtendedKeyUsage, KeyUsage},
@@ -28,10 +27,7 @@ impl<'a> Certificate<'a> {
     pub(super) fn parse(der: &'a [u8]) -> Option<Self> {
         exact(der)?;
         let (_, x509) = X509Certificate::from_der(der).ok()?;
-        let validity = Validity {
-            from: Timestamp::from_second(x509.validity().not_before.timestamp()).ok()?,
-            until: Timestamp::from_second(x509.validity().not_after.timestamp()).ok()?,
-        };
+        let validity = x509.validity().try_into().ok()?;
         Some(Self { x509, validity })
     }
 

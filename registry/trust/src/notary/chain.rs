@@ -97,9 +97,6 @@ impl<'a> Chain<'a> {
 
     /// When all of them are valid.
     pub(super) fn validity(&self) -> Validity {
-        self.above.iter().map(Certificate::validity).fold(self.leaf.validity(), |common, one| Validity {
-            from: common.from.max(one.from),
-            until: common.until.min(one.until),
-        })
+        self.above.iter().map(Certificate::validity).fold(self.leaf.validity(), Validity::common)
     }
 }

@@ -20,6 +20,8 @@ use berth_registry_core::Digest;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::validity::Validity;
+
 use algorithm::Algorithm;
 use chain::{Chain, Purpose};
 use envelope::Scheme;
@@ -68,22 +70,6 @@ pub struct ByNotary {
     pub valid: Option<Validity>,
 }
 
-/// A span of time, both ends belong to it. It is empty when it ends before it begins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Validity {
-    /// The first moment.
-    pub from: Timestamp,
-    /// The last moment.
-    pub until: Timestamp,
-}
-
-impl Validity {
-    /// Whether the whole of `span` lies in this one.
-    pub fn contains(&self, span: Self) -> bool {
-        self.from <= span.from && span.until <= self.until
-    }
-}
-
 /// Verifies one signature (specification: "Signature Verification", steps integrity to authentic timestamp, with
 /// `verifyTimestamp` as `always` when the signature has a countersignature and the store has timestamp roots).
 pub fn verify(
@@ -126,7 +112,7 @@ pub fn verify(
 
     let valid = chain.validity();
     let span = match (terms.scheme, &envelope.timestamp) {
-        (Scheme::SigningAuthority, _) => Some(Validity { from: terms.time, until: terms.time }),
+        (Scheme::SigningAuthority, _) => Some(Validity::at(terms.time)),
         (Scheme::X509, Some(token)) if !store.timestamp_authorities().is_empty() => {
             Some(timestamp::verify(token, &envelope.signature, store.timestamp_authorities())?)
         }

@@ -7,6 +7,7 @@ use berth_registry_core::Digest;
 use rustls_pki_types::{CertificateDer, pem::PemObject as _};
 
 use super::certificate::Certificate;
+use crate::key::holds_private_key;
 
 /// Bytes of one text with certificates.
 const MAX_PEM: usize = 1024 * 1024;
@@ -92,7 +93,7 @@ fn roots(pem: &str) -> Result<Roots, InvalidStore> {
     if pem.len() > MAX_PEM {
         return Err(InvalidStore::TooLarge(pem.len()));
     }
-    if pem.contains("PRIVATE KEY-----") {
+    if holds_private_key(pem) {
         return Err(InvalidStore::Private);
     }
     let mut roots = BTreeSet::new();

@@ -10,7 +10,7 @@ use sigstore_verify::{CertificateError, crypto::WEBPKI_VERIFICATION_ALGS};
 use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
 
 use super::{leaf, refused::Refused};
-use crate::notary::Validity;
+use crate::{key::holds_private_key, validity::Validity};
 
 /// Bytes of the text.
 const MAX_PEM: usize = 256 * 1024;
@@ -77,7 +77,7 @@ impl CertificateAuthorities {
         if pem.len() > MAX_PEM {
             return Err(InvalidAuthorities::TooMuch { what: "bytes", found: pem.len(), bound: MAX_PEM });
         }
-        if pem.contains("PRIVATE KEY-----") {
+        if holds_private_key(pem) {
             return Err(InvalidAuthorities::Private);
         }
         let mut roots = Vec::new();
@@ -137,9 +137,9 @@ impl CertificateAuthorities {
             ends.extend(validity(intermediate).map(|valid| valid.until));
         }
         let mut refused = Refused::malformed("its certificate ends before it begins");
-        for end in ends.into_iter().rev().filter(|end| own.contains(Validity { from: *end, until: *end })) {
+        for end in ends.into_iter().rev().filter(|end| own.contains(Validity::at(*end))) {
             match self.path(leaf, &intermediates, end) {
-                Ok(valid) => return Ok(common(valid, own)),
+                Ok(valid) => return Ok(valid.common(own)),
                 Err(error) => refused = error,
             }
         }
@@ -167,7 +167,7 @@ impl CertificateAuthorities {
         let leaf = CertificateDer::from(leaf);
         let leaf = EndEntityCert::try_from(&leaf)
             .map_err(|e| Refused::malformed(format_args!("its certificate: {e}")))?;
-        let at = Validity { from: time, until: time };
+        let at = Validity::at(time);
         let roots: Vec<_> = self.0.roots.iter().filter(|root| root.valid.contains(at)).collect();
         let anchors: Vec<_> = roots.iter().map(|root| root.anchor.clone()).collect();
         let seconds = u64::try_from(time.as_second()).unwrap_or_default();
@@ -189,7 +189,7 @@ impl CertificateAuthorities {
             .intermediate_certificates()
             .map(|member| validity(&member.der()))
             .collect::<Result<_, _>>()?;
-        Ok(members.into_iter().fold(root.valid, common))
+        Ok(members.into_iter().fold(root.valid, Validity::common))
     }
 }
 
@@ -209,8 +209,4 @@ impl Eq for CertificateAuthorities {}
 
 fn validity(der: &[u8]) -> Result<Validity, Refused> {
     leaf::validity(&leaf::read(der)?)
-}
-
-fn common(one: Validity, other: Validity) -> Validity {
-    Validity { from: one.from.max(other.from), until: one.until.min(other.until) }
 }

@@ -1,7 +1,6 @@
 //! What a certificate says about itself: when it is valid, whom it names, what it is for. Whether anybody vouches for
 //! it is decided elsewhere.
 
-use jiff::Timestamp;
 use x509_parser::{
     asn1_rs::{self, Oid, TaggedExplicit, Utf8String, oid},
     certificate::X509Certificate,
@@ -10,7 +9,7 @@ use x509_parser::{
 };
 
 use super::refused::Refused;
-use crate::notary::Validity;
+use crate::validity::Validity;
 
 /// A name of a user without a mail address or URL (Fulcio's `OtherName`).
 const USER_NAME: Oid<'static> = oid!(1.3.6.1.4.1.57264.1.7);
@@ -25,15 +24,8 @@ pub(super) fn read(der: &[u8]) -> Result<X509Certificate<'_>, Refused> {
 
 /// From when to when a certificate is valid.
 pub(super) fn validity(certificate: &X509Certificate<'_>) -> Result<Validity, Refused> {
-    let time = |seconds| {
-        Timestamp::from_second(seconds)
-            .map_err(|e| Refused::malformed(format_args!("its certificate's validity: {e}")))
-    };
-    let validity = certificate.validity();
-    Ok(Validity {
-        from: time(validity.not_before.timestamp())?,
-        until: time(validity.not_after.timestamp())?,
-    })
+    let validity = certificate.validity().try_into();
+    validity.map_err(|e: jiff::Error| Refused::malformed(format_args!("its certificate's validity: {e}")))
 }
 
 /// The one identity that a Fulcio certificate is for: its alternative name. The library takes the first of several

@@ -12,7 +12,7 @@ use sigstore_verify::{
 };
 
 use super::{CertificateAuthorities, MAX_CHAIN, classic, leaf, log, refused::Refused, trust_root::TrustRoot};
-use crate::{bounds::MAX_PAYLOAD, json, key::PublicKey, notary::Validity};
+use crate::{bounds::MAX_PAYLOAD, json, key::PublicKey, validity::Validity};
 
 /// A payload of the largest size in base64, twice over for the other fields.
 const MAX_BUNDLE: usize = MAX_PAYLOAD * 4;

@@ -13,7 +13,7 @@ use sigstore_verify::{
 };
 
 use super::{MAX_CHAIN, leaf};
-use crate::{json, notary::Validity};
+use crate::{json, validity::Validity};
 
 /// The largest known trust root has 32 KiB.
 const MAX_TRUST_ROOT: usize = 256 * 1024;

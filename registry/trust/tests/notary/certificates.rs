@@ -2,8 +2,9 @@
 
 use std::sync::LazyLock;
 
-use berth_trust::notary::{
-    CertificateFault as Fault, InvalidStore, NotaryStore, Refused, UnfitCertificate, Validity,
+use berth_trust::{
+    Validity,
+    notary::{CertificateFault as Fault, InvalidStore, NotaryStore, Refused, UnfitCertificate},
 };
 use proptest::prelude::*;
 use rstest::rstest;

@@ -3,8 +3,9 @@
 use std::sync::LazyLock;
 
 use aws_lc_rs::digest::{SHA512, digest};
-use berth_trust::notary::{
-    CertificateFault, NotaryStore, Refused, TimestampFault as Fault, UnfitCertificate, Validity,
+use berth_trust::{
+    Validity,
+    notary::{CertificateFault, NotaryStore, Refused, TimestampFault as Fault, UnfitCertificate},
 };
 use jiff::Timestamp;
 use proptest::prelude::*;

@@ -5,8 +5,7 @@ use std::collections::BTreeMap;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use berth_registry_core::Descriptor;
 use berth_trust::{
-    kind,
-    notary::Validity,
+    Validity, kind,
     sigstore::{ByCertificate, CertificateAuthorities, InvalidAuthorities, Presented, Refused},
 };
 use rcgen::{
