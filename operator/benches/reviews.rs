@@ -16,7 +16,7 @@ use std::{
     net::{SocketAddr, TcpStream},
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -53,6 +53,7 @@ use k8s_openapi::{ByteString, api::core::v1::Secret};
 use kube::runtime::{reflector, watcher::Event};
 use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject};
 use serde_json::json;
+use tokio_util::sync::CancellationToken;
 
 const HOST: &str = "registry.team-a.svc.cluster.local";
 const DIGESTS: usize = 100_000;
@@ -101,7 +102,7 @@ fn main() {
     report("as many as possible", &load(address, &root, &bodies, None, SECONDS));
     report("10,000 a second", &load(address, &root, &bodies, Some(RATE), SECONDS));
     println!("{} questions to registries", directory.0.load(Ordering::SeqCst));
-    stop.store(true, Ordering::SeqCst);
+    stop.cancel();
 }
 
 /// Facts as signed images give them.
@@ -163,7 +164,7 @@ fn serve(
     looks: Arc<Looks>,
     directory: Arc<Nobody>,
     key: &EcdsaKeyPair,
-) -> (SocketAddr, String, Arc<AtomicBool>) {
+) -> (SocketAddr, String, CancellationToken) {
     let policy: Guarded<ImagePolicy> = serde_json::from_value(json!({
         "apiVersion": "berth.dev/v1alpha1", "kind": "ImagePolicy",
         "metadata": {"name": "signed", "namespace": "team-a"},
@@ -175,7 +176,7 @@ fn serve(
     .unwrap();
     let issued = rcgen::generate_simple_self_signed(vec!["webhook.test".to_owned()]).unwrap();
     let (root, private) = (issued.cert.pem(), issued.signing_key.serialize_pem());
-    let stop = Arc::new(AtomicBool::new(false));
+    let stop = CancellationToken::new();
     let (sender, receiver) = std::sync::mpsc::channel();
     let stopped = stop.clone();
     let certificate = root.clone();
@@ -204,14 +205,8 @@ fn serve(
             serving.set(&Secret { data: Some(data.into()), ..Secret::default() }).unwrap();
             let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
             sender.send(listener.local_addr().unwrap()).unwrap();
-            let end = async move {
-                while !stopped.load(Ordering::SeqCst) {
-                    tokio::time::sleep(Duration::from_millis(50)).await;
-                }
-            };
-            server::serve(listener, serving, router(admission, cluster, Arc::new(|| Ok(()))), end)
-                .await
-                .unwrap();
+            let router = router(admission, cluster, Arc::new(|| Ok(())));
+            server::serve(listener, serving, router, stopped, Duration::ZERO).await.unwrap();
         });
     });
     (receiver.recv().unwrap(), root, stop)

@@ -11,9 +11,6 @@ pub enum OperatorError {
     /// A listening socket or a signal handler failed.
     #[error("input or output: {0}")]
     Io(#[from] std::io::Error),
-    /// The lease could not be read or written.
-    #[error("the lease that says who leads: {0}")]
-    Lease(#[from] kube_lease_manager::LeaseManagerError),
     /// A certificate could not be made or read.
     #[error(transparent)]
     Certificate(#[from] CertificateError),
@@ -33,7 +30,6 @@ impl OperatorError {
         match self {
             Self::Api(_) => "ApiFailed",
             Self::Io(_) => "IoFailed",
-            Self::Lease(_) => "LeaseFailed",
             Self::Certificate(_) => "CertificateFailed",
             Self::Ended(_) => "PartEnded",
             Self::StillThere(_) => "StillThere",

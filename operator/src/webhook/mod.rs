@@ -23,7 +23,7 @@ use axum::{
     routing::{get, post},
 };
 use kube::Client;
-use tokio::{net::TcpListener, sync::watch, time::sleep};
+use tokio::{net::TcpListener, sync::watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::{Context, OperatorError, certs::serving};
@@ -108,12 +108,8 @@ pub async fn run(context: Context, stop: CancellationToken) -> Result<(), Operat
     let listener = TcpListener::bind(settings.webhook_listen).await?;
     tracing::info!(address = %listener.local_addr()?, "webhook listens");
     let router = router(admission, context.client.clone(), ready);
-    let drained = async {
-        stop.cancelled().await;
-        sleep(DRAIN).await;
-    };
     tokio::select! {
-        result = server::serve(listener, certificate.clone(), router, drained) => Ok(result?),
+        result = server::serve(listener, certificate.clone(), router, stop, DRAIN) => Ok(result?),
         () = writer.run() => Err(OperatorError::Ended("the writing of decisions")),
         () = context.keys.follow() => Err(OperatorError::Ended("the watch of Secrets")),
         () = context.policies.follow(context.stores.changed.clone()) => {

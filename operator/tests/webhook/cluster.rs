@@ -17,7 +17,7 @@ pub(crate) struct Cluster(Arc<Mutex<Content>>);
 #[derive(Default)]
 struct Content {
     /// By method and path.
-    answers: HashMap<String, Value>,
+    answers: HashMap<String, (u16, Value)>,
     /// Method, path and body of each write.
     writes: Vec<(String, Value)>,
 }
@@ -25,7 +25,13 @@ struct Content {
 impl Cluster {
     /// From now on `METHOD /path` is answered with this.
     pub(crate) fn answer(&self, request: &str, answer: Value) {
-        self.0.lock().unwrap().answers.insert(request.to_owned(), answer);
+        self.0.lock().unwrap().answers.insert(request.to_owned(), (200, answer));
+    }
+
+    /// From now on `METHOD /path` fails.
+    pub(crate) fn fail(&self, request: &str) {
+        let status = status(500, "InternalError", "etcd is away");
+        self.0.lock().unwrap().answers.insert(request.to_owned(), (500, status));
     }
 
     /// What was written with PATCH.
@@ -53,17 +59,16 @@ impl Cluster {
         let written: Value = serde_json::from_slice(&body).unwrap_or_default();
         if let Some(path) = key.strip_prefix("PATCH ").filter(|path| path.contains("/secrets/")) {
             for method in ["GET", "PATCH"] {
-                content.answers.insert(format!("{method} {path}"), written.clone());
+                content.answers.insert(format!("{method} {path}"), (200, written.clone()));
             }
         }
         content.writes.push((key.clone(), written));
-        let (code, body) = match content.answers.get(&key) {
-            Some(answer) => (200, answer.clone()),
-            None => (
-                404,
-                json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 404, "reason": "NotFound", "message": "not found"}),
-            ),
-        };
+        let missing = || (404, status(404, "NotFound", "not found"));
+        let (code, body) = content.answers.get(&key).cloned().unwrap_or_else(missing);
         Ok(Response::builder().status(code).body(Body::from(body.to_string().into_bytes())).unwrap())
     }
+}
+
+fn status(code: u16, reason: &str, message: &str) -> Value {
+    json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "reason": reason, "message": message})
 }

@@ -93,6 +93,22 @@ async fn other_credentials_stay_at_home() {
     assert!(world.registry.logins().iter().all(String::is_empty), "{:?}", world.registry.logins());
 }
 
+/// CVE-2025-46342: what could not be looked up is not taken for absent, so that nobody is asked as a stranger by mistake.
+#[tokio::test]
+async fn a_failed_look_up_is_no_answer() {
+    let world = signed().await;
+    for (request, secrets) in [
+        ("GET /api/v1/namespaces/team-a/serviceaccounts/default", [].as_slice()),
+        ("GET /api/v1/namespaces/team-a/secrets/pull", ["pull"].as_slice()),
+    ] {
+        world.cluster.fail(request);
+        let response = review(&world, secrets).await;
+        let message = response["status"]["message"].as_str().unwrap();
+        assert!(message.contains("pull secrets in the namespace team-a cannot be read"), "{message}");
+    }
+    assert_eq!(world.registry.asked_for(""), 0);
+}
+
 /// What one Pod's secrets showed says nothing to a Pod without them.
 #[tokio::test]
 async fn pods_with_other_secrets_ask_for_themselves() {

@@ -8,20 +8,14 @@ mod decisions;
 mod events;
 mod foreign;
 mod kept;
+mod load;
 mod memory;
 mod registry;
 mod reviews;
 mod serving;
 mod warm;
 
-use std::{
-    net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use berth_crds::ImagePolicy;
 use berth_operator::{
@@ -47,7 +41,8 @@ use kube::runtime::{
     watcher::Event,
 };
 use serde_json::{Value, json};
-use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 use cluster::Cluster;
 use registry::{Key, Registry};
@@ -60,12 +55,21 @@ struct World {
     cluster: Cluster,
     key: Key,
     policies: Writer<Guarded<ImagePolicy>>,
+    admission: Arc<Admission>,
     certificate: Arc<ServingCertificate>,
-    ending: Arc<AtomicBool>,
-    stop: Option<oneshot::Sender<()>>,
+    /// The one that `http` asks.
+    replica: Replica,
+    root: String,
+    http: reqwest::Client,
+}
+
+/// A server of the webhook.
+struct Replica {
     address: SocketAddr,
     router: axum::Router,
-    http: reqwest::Client,
+    /// Tells it to end.
+    stop: CancellationToken,
+    ended: JoinHandle<io::Result<()>>,
 }
 
 impl World {
@@ -101,19 +105,8 @@ impl World {
         });
         let certificate = Arc::new(ServingCertificate::default());
         let root = issue(&certificate);
-        let ending = Arc::new(AtomicBool::new(false));
-        let ready = {
-            let ending = ending.clone();
-            Arc::new(move || if ending.load(Ordering::SeqCst) { Err("ending") } else { Ok(()) })
-        };
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let (stop, stopped) = oneshot::channel();
-        let stopped = async { stopped.await.unwrap_or_default() };
-        let router = router(admission, cluster.client(), ready);
-        tokio::spawn(server::serve(listener, certificate.clone(), router.clone(), stopped));
-        let http = client(address, &root);
-        let stop = Some(stop);
+        let replica = Replica::start(&cluster, &admission, &certificate, Duration::ZERO).await;
+        let http = client(replica.address, &root);
         let mut world = Self {
             registry,
             looks,
@@ -121,15 +114,19 @@ impl World {
             cluster,
             key,
             policies: writer,
+            admission,
             certificate,
-            ending,
-            stop,
-            address,
-            router,
+            replica,
+            root,
             http,
         };
         world.policy("signed", "Enforce", &json!({"pem": world.key.pem()}));
         world
+    }
+
+    /// One more server of this world, which drains for so long when it is told to end.
+    async fn replica(&self, drain: Duration) -> Replica {
+        Replica::start(&self.cluster, &self.admission, &self.certificate, drain).await
     }
 
     /// Stores the policy `team-a/NAME` for the images of the registry.
@@ -162,7 +159,7 @@ impl World {
     }
 
     fn url(&self, path: &str) -> String {
-        format!("https://webhook.test:{}{path}", self.address.port())
+        format!("https://webhook.test:{}{path}", self.replica.address.port())
     }
 
     /// Asks a policy about a new Pod with these images, or an update from `old` to them.
@@ -174,6 +171,26 @@ impl World {
         let review: Value = answer.json().await.unwrap();
         assert_eq!((&review["kind"], &review["response"]["uid"]), (&"AdmissionReview".into(), &"u1".into()));
         review["response"].clone()
+    }
+}
+
+impl Replica {
+    async fn start(
+        cluster: &Cluster,
+        admission: &Arc<Admission>,
+        certificate: &Arc<ServingCertificate>,
+        drain: Duration,
+    ) -> Self {
+        let stop = CancellationToken::new();
+        let ready = {
+            let stop = stop.clone();
+            Arc::new(move || if stop.is_cancelled() { Err("ending") } else { Ok(()) })
+        };
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let router = router(admission.clone(), cluster.client(), ready);
+        let serve = server::serve(listener, certificate.clone(), router.clone(), stop.clone(), drain);
+        Self { address, router, stop, ended: tokio::spawn(serve) }
     }
 }
 
@@ -206,10 +223,11 @@ fn issue(certificate: &ServingCertificate) -> String {
 }
 
 fn client(address: SocketAddr, root: &str) -> reqwest::Client {
+    trusting(root).resolve("webhook.test", address).build().unwrap()
+}
+
+fn trusting(bundle: &str) -> reqwest::ClientBuilder {
     reqwest::Client::builder()
-        .tls_certs_only([reqwest::Certificate::from_pem(root.as_bytes()).unwrap()])
-        .resolve("webhook.test", address)
+        .tls_certs_only(reqwest::Certificate::from_pem_bundle(bundle.as_bytes()).unwrap())
         .no_proxy()
-        .build()
-        .unwrap()
 }

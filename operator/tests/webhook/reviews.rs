@@ -189,6 +189,16 @@ async fn a_policy_whose_key_is_missing_fails_closed_and_heals() {
     assert_eq!(world.review("secret", &[&image], None).await["allowed"], true);
 }
 
+/// CVE-2025-46342: a Secret that cannot be read is not a Secret without keys; it keeps everything out as well.
+#[tokio::test]
+async fn a_policy_whose_key_cannot_be_read_fails_closed() {
+    let mut world = World::new().await;
+    world.policy("secret", "Enforce", &json!({"secretName": "cosign"}));
+    world.cluster.fail("GET /api/v1/namespaces/team-a/secrets/cosign");
+    let response = world.review("secret", &[&format!("{HOST}/app:v1")], None).await;
+    assert!(message(&response).contains("etcd is away"), "{response}");
+}
+
 /// No verdict at all leaves the decision to the entry's failure policy.
 #[tokio::test]
 async fn an_unknown_policy_gives_no_verdict() {

@@ -48,7 +48,7 @@ fn a_warm_review_allocates_little() {
     let runtime = Runtime::new().unwrap();
     let (world, body) = runtime.block_on(signed());
     let review = || {
-        let (router, request, mut answer) = (world.router.clone(), request(&body), Vec::new());
+        let (router, request, mut answer) = (world.replica.router.clone(), request(&body), Vec::new());
         // This thread polls the review; nothing in it is left to others.
         let counted = measure(|| answer = runtime.block_on(admit(router, request)));
         assert!(is_allowed(&answer));
@@ -64,11 +64,11 @@ fn a_warm_review_allocates_little() {
 #[tokio::test]
 async fn warm_reviews_ask_nobody() {
     let (world, body) = signed().await;
-    let first = admit(world.router.clone(), request(&body)).await;
+    let first = admit(world.replica.router.clone(), request(&body)).await;
     assert!(is_allowed(&first));
     let asked = world.registry.asked_for("");
     for _ in 0..5_000 {
-        assert_eq!(admit(world.router.clone(), request(&body)).await, first);
+        assert_eq!(admit(world.replica.router.clone(), request(&body)).await, first);
     }
     assert_eq!(world.registry.asked_for(""), asked);
 }
