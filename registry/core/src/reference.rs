@@ -177,6 +177,16 @@ mod tests {
     }
 
     #[test]
+    fn names_of_the_greatest_length_are_names() {
+        let longest = [format!("r.io/{}", "a".repeat(255)), format!("r.io/a:{}", "v".repeat(128))];
+        for text in longest.iter().chain([&format!("{}.io/a", "h".repeat(63))]) {
+            assert!(text.parse::<ImageReference>().is_ok(), "{text}");
+        }
+        let sha512 = format!("r.io/a@sha512:{}", "0".repeat(128));
+        assert_eq!(sha512.parse::<ImageReference>().unwrap().to_string(), sha512);
+    }
+
+    #[test]
     fn a_digest_leaves_the_tag_as_decoration() {
         let image: ImageReference = format!("r.io/a:v@{D}").parse().unwrap();
         assert_eq!((image.tag.as_ref().map(Tag::as_str), image.digest.is_some()), (Some("v"), true));
@@ -199,7 +209,21 @@ mod tests {
     #[case("r.io:0443/a")]
     #[case("r.io:+443/a")]
     #[case("e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855")]
-    #[case("r.io/ä:v")]
+    #[case::unicode("r.io/ä:v")]
+    #[case::unicode_host("rägistry.io/a")]
+    #[case::unicode_tag("r.io/a:ä")]
+    #[case::letters_that_look_alike("r.io/\u{430}pp:v")]
+    #[case::slash_that_looks_alike("r.io\u{2215}a:v")]
+    #[case::digits_that_look_alike("r.io/a:\u{ff11}")]
+    #[case::zero_width("r.io/a\u{200b}pp")]
+    #[case::long_repository(&format!("r.io/{}", "a".repeat(256)))]
+    #[case::long_tag(&format!("r.io/a:{}", "v".repeat(129)))]
+    #[case::long_label(&format!("{}.io/a", "h".repeat(64)))]
+    #[case::long_host(&format!("{}io/a", "h.".repeat(126)))]
+    #[case::long_text(&format!("r.io/{}a", "a/".repeat(512)))]
+    #[case::two_digests(&format!("r.io/a@{D}@{D}"))]
+    #[case::upper_case_digest(&format!("r.io/a@{}", D.to_uppercase()))]
+    #[case::short_sha512("r.io/a@sha512:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855")]
     fn refuses(#[case] text: &str) {
         assert!(text.parse::<ImageReference>().is_err(), "{text:?}");
     }

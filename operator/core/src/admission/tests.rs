@@ -89,6 +89,17 @@ fn other_resources_are_refused(#[case] operation: &str, #[case] resource: &str) 
     assert_eq!(parse(&body).unwrap().images_to_check().unwrap_err().reason(), "NotGoverned");
 }
 
+/// What a version that nobody knew may mean by its fields is not guessed.
+#[rstest]
+#[case("pods", "v2")]
+#[case("apps/deployments", "v1beta1")]
+#[case("batch/cronjobs", "v2alpha1")]
+fn unknown_versions_are_refused(#[case] resource: &str, #[case] version: &str) {
+    let body = String::from_utf8(review("CREATE", resource, &pod(&[]), &Value::Null)).unwrap();
+    let body = body.replace(r#""version":"v1""#, &format!(r#""version":"{version}""#));
+    assert_eq!(parse(body.as_bytes()).unwrap().images_to_check().unwrap_err().reason(), "NotGoverned");
+}
+
 #[test]
 fn an_unknown_operation_is_checked_like_a_create() {
     assert_eq!(to_check(&review("REPLACE", "pods", &pod(&[("a", "x")]), &pod(&[("a", "x")]))), ["x"]);
@@ -147,6 +158,8 @@ const DIGEST: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca49
 )]
 #[case::no_image_at_all("r.io/app", "", true)]
 #[case::malformed("r.io/app", "r.io/APP", true)]
+#[case::letters_that_look_alike("r.io/app", "r.io/\u{430}pp", true)]
+#[case::too_long("r.io/app", &"a".repeat(256), true)]
 #[case::image_id("r.io/app", "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855", true)]
 #[case::wrong_digest("r.io/app", "q.io/app@sha256:1", true)]
 fn what_a_policy_governs(#[case] pattern: &str, #[case] image: &str, #[case] governed: bool) {
