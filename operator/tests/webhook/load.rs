@@ -152,12 +152,12 @@ async fn the_end_of_a_replica_costs_no_review(#[case] way: Way) {
     let (ending, staying) = (world.replica(DRAIN).await, world.replica(DRAIN).await);
     let service = Service::to(ending.address);
     let load = Load::start(&service, &world.root, way);
-    load.go_on(200).await;
+    load.go_on(100).await;
     ending.stop.cancel();
     load.go_on(10).await;
     service.lead_to(staying.address);
     timeout(PATIENCE, ending.ended).await.unwrap().unwrap().unwrap();
-    load.go_on(200).await;
+    load.go_on(100).await;
     println!("{way:?}: {} reviews, none failed", load.end());
 }
 
@@ -186,10 +186,10 @@ async fn new_certificates_cost_no_review(#[case] way: Way) {
     // Trust in what was published a day before the new authority signs is enough.
     let load = Load::start(&service, announced.bundle().as_pem(), way);
     for authority in [announced, promoted] {
-        for _ in 0..50 {
+        for _ in 0..20 {
             serve_with(&authority);
             load.go_on(5).await;
         }
     }
-    println!("{way:?}: {} reviews under 100 certificates, none failed", load.end());
+    println!("{way:?}: {} reviews under 40 certificates, none failed", load.end());
 }
