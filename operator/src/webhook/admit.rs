@@ -273,7 +273,7 @@ impl Admission {
             },
         };
         let judged = self.looks.memory.verdict(asking.number, known, image, now, judge);
-        let digest = Some(known.subject.clone());
+        let digest = Some(known.subject());
         (Finding { verdict: judged.verdict.clone(), digest }, known.seen())
     }
 

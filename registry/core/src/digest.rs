@@ -78,6 +78,20 @@ impl Digest {
         (raw.len() * 2 == algorithm.hex_len()).then(|| Self::from_hex(algorithm, &hex(raw)))
     }
 
+    /// Of the output of SHA-256.
+    pub fn from_sha256(raw: [u8; 32]) -> Self {
+        Self::from_hex(Algorithm::Sha256, &hex(&raw))
+    }
+
+    /// The output of SHA-256; `None` if it is another algorithm's.
+    pub fn to_sha256(&self) -> Option<[u8; 32]> {
+        let mut raw = [0; 32];
+        for (byte, pair) in raw.iter_mut().zip(self.hex().as_bytes().chunks_exact(2)) {
+            *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
+        }
+        (self.algorithm == Algorithm::Sha256).then_some(raw)
+    }
+
     fn from_hex(algorithm: Algorithm, hex: &str) -> Self {
         Self { algorithm, text: [algorithm.as_str(), ":", hex].concat().into_boxed_str() }
     }

@@ -3,20 +3,23 @@
 //! by bytes; no clock and no network: time comes in, and what to fetch goes out as an answer.
 
 mod changes;
+mod compact;
 mod key;
 mod shard;
 mod terms;
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicI64, AtomicU64, Ordering},
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, AtomicU64, Ordering},
+    },
 };
 
 use berth_registry_core::{Digest, ImageReference, Tag};
 use berth_trust::{Facts, Judgement, Verdict};
 use jiff::Timestamp;
 use quick_cache::{Weighter, sync::Cache};
-use serde_json::value::{RawValue, to_raw_value};
 
 pub use changes::Moment;
 pub use key::{Key, Place};
@@ -24,13 +27,14 @@ pub use shard::{Packed, SHARDS, Shard, ShardError};
 pub use terms::Belief;
 
 use changes::{Changes, Places};
+use compact::{CompactDigest, Deflated};
 use terms::Terms;
 
 /// For the first allocation only.
 const EXPECTED: usize = 1024;
 
 /// Beside what it holds, an entry costs a slot in a table, a list element and two counts.
-const OVERHEAD: usize = 96;
+const OVERHEAD: usize = 80;
 
 /// Verdicts that are kept. They are recomputed in microseconds, so only the images of the day are.
 const VERDICTS: usize = 16_384;
@@ -38,17 +42,22 @@ const VERDICTS: usize = 16_384;
 /// Facts as they were established at some time, written small: they are read again only to be judged anew.
 #[derive(Debug)]
 pub struct Known {
-    /// The digest that they are about.
-    pub subject: Digest,
-    written: Box<RawValue>,
+    subject: CompactDigest,
+    /// JSON.
+    written: Deflated,
     id: u64,
     age: Age,
 }
 
 impl Known {
-    /// What is known.
+    /// The digest that they are about.
+    pub fn subject(&self) -> Digest {
+        (&self.subject).into()
+    }
+
+    /// What is known; `None` if it could not be written, so that it is looked at again.
     pub fn facts(&self) -> Option<Facts> {
-        serde_json::from_str(self.written.get()).ok()
+        serde_json::from_str(&self.written.text().ok()?).ok()
     }
 
     /// When the registry was asked, to the second.
@@ -60,7 +69,7 @@ impl Known {
 /// A digest that a tag pointed to.
 #[derive(Debug)]
 struct Tagged {
-    digest: Digest,
+    digest: CompactDigest,
     age: Age,
 }
 
@@ -99,21 +108,20 @@ struct Weight;
 
 impl Weighter<Key, Arc<Known>> for Weight {
     fn weight(&self, _: &Key, known: &Arc<Known>) -> u64 {
-        (size_of::<(Key, Known)>() + known.subject.as_str().len() + known.written.get().len() + OVERHEAD)
-            as u64
+        (size_of::<(Key, Known)>() + known.written.len() + OVERHEAD) as u64
     }
 }
 
 impl Weighter<Key, Arc<Tagged>> for Weight {
-    fn weight(&self, _: &Key, tagged: &Arc<Tagged>) -> u64 {
-        (size_of::<(Key, Tagged)>() + tagged.digest.as_str().len() + OVERHEAD) as u64
+    fn weight(&self, _: &Key, _: &Arc<Tagged>) -> u64 {
+        (size_of::<(Key, Tagged)>() + OVERHEAD) as u64
     }
 }
 
 impl Memory {
-    /// Of about so many bytes, a sixth of them for tags.
+    /// Of about so many bytes, three tenths of them for tags: as many as digests that are signed once.
     pub fn new(bytes: u64) -> Self {
-        let tags = bytes / 6;
+        let tags = bytes / 10 * 3;
         Self {
             changes: Changes::default(),
             facts: Cache::with_weighter(EXPECTED, bytes - tags, Weight),
@@ -146,7 +154,7 @@ impl Memory {
     /// The digest that a tag points to, as far as it is known.
     pub fn digest(&self, place: &Place<'_>, tag: &Tag, now: Timestamp) -> Belief<Digest> {
         let Some(tagged) = self.tags.get(&place.tag(tag)) else { return Belief::None };
-        self.believed(&tagged.age, now).map(|()| tagged.digest.clone())
+        self.believed(&tagged.age, now).map(|()| (&tagged.digest).into())
     }
 
     /// The facts about a digest, as far as they are known.
@@ -182,9 +190,8 @@ impl Memory {
     pub fn learn(&self, place: &Place<'_>, facts: &Facts, asked: Moment, now: Timestamp) -> Arc<Known> {
         let key = place.digest(facts.subject());
         let known = Arc::new(Known {
-            subject: facts.subject().clone(),
-            // What cannot be written cannot be read either, and is looked at again.
-            written: to_raw_value(facts).unwrap_or_default(),
+            subject: facts.subject().into(),
+            written: written(facts).unwrap_or_default(),
             id: self.next_id(),
             age: Age::new(place, key, asked, now),
         });
@@ -199,7 +206,7 @@ impl Memory {
         let key = place.tag(tag);
         let age = Age::new(place, key, asked, now);
         if age.terms == Terms::Own && !self.changed_since(place, asked) {
-            self.tags.insert(key, Arc::new(Tagged { digest: digest.clone(), age }));
+            self.tags.insert(key, Arc::new(Tagged { digest: digest.into(), age }));
         }
     }
 
@@ -248,6 +255,10 @@ impl Memory {
     pub fn size(&self) -> (usize, u64) {
         (self.facts.len(), self.facts.weight() + self.tags.weight())
     }
+}
+
+fn written(facts: &Facts) -> io::Result<Deflated> {
+    Deflated::new(&serde_json::to_string(facts)?)
 }
 
 impl Age {

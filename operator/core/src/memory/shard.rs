@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::{Age, Key, Known, Memory, Places, Tagged, Terms};
+use super::{Age, Deflated, Key, Known, Memory, Places, Tagged, Terms};
 
 /// Parts that memory is kept in.
 pub const SHARDS: usize = 16;
@@ -93,15 +93,23 @@ pub struct Packed {
 impl Shard {
     /// Writes it: what was seen last comes first, and what was seen first is left out if there is too much.
     pub fn pack(&self) -> io::Result<Packed> {
-        let facts = self.facts.iter().map(|(key, known)| (key, &known.age, What::Facts(&known.written)));
-        let tags = self.tags.iter().map(|(key, to)| (key, &to.age, What::Tag(to.digest.clone())));
         let mut lines = Vec::with_capacity(self.facts.len() + self.tags.len());
-        for (&key, age, what) in facts.chain(tags) {
+        let mut write = |key, age: &Age, what: What<'_>| -> io::Result<()> {
             let seen = age.seen - age.seen.rem_euclid(GRAIN);
             let line = serde_json::to_string(&Entry { key, seen, places: age.places, what })?;
             if line.len() <= MAX_ENTRY {
                 lines.push((Reverse(seen), key, line));
             }
+            Ok(())
+        };
+        for (key, known) in &self.facts {
+            let written = known.written.text().and_then(|text| Ok(RawValue::from_string(text)?));
+            // Unreadable, it is looked at again.
+            let Ok(written) = written else { continue };
+            write(*key, &known.age, What::Facts(&written))?;
+        }
+        for (key, tagged) in &self.tags {
+            write(*key, &tagged.age, What::Tag((&tagged.digest).into()))?;
         }
         lines.sort_unstable();
         let lines: Vec<_> = lines.into_iter().map(|(_, _, line)| line).collect();
@@ -172,10 +180,12 @@ impl Memory {
             match what {
                 What::Facts(written) => {
                     let read: Facts = serde_json::from_str(written.get()).map_err(malformed)?;
-                    let (subject, written) = (read.subject().clone(), written.to_owned());
-                    facts.push((key, Known { subject, written, id: self.next_id(), age }));
+                    let (subject, id) = (read.subject().into(), self.next_id());
+                    let written =
+                        Deflated::new(written.get()).map_err(|error| ShardError::malformed(&error))?;
+                    facts.push((key, Known { subject, written, id, age }));
                 }
-                What::Tag(digest) => tags.push((key, Tagged { digest, age })),
+                What::Tag(digest) => tags.push((key, Tagged { digest: (&digest).into(), age })),
             }
         }
         facts.retain(|(key, _)| !self.facts.contains_key(key));

@@ -74,7 +74,7 @@ fn what_was_under_way_during_a_change_is_not_kept() {
     memory.repository_changed(HOST, "app");
     let known = memory.learn(&place, &facts("one"), asked, at(0));
     memory.learn_tag(&place, &tag, &digest("one"), asked, at(0));
-    assert_eq!((&known.subject, known.facts().unwrap()), (&digest("one"), facts("one")));
+    assert_eq!((known.subject(), known.facts().unwrap()), (digest("one"), facts("one")));
     assert!(!is_known(&memory, &place, "one", 0));
     assert_eq!(memory.digest(&place, &tag, at(0)), Belief::None);
 }

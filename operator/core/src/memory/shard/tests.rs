@@ -168,9 +168,9 @@ fn the_oldest_are_left_out() {
         let repository: RepositoryName = name.parse().unwrap();
         let place = Place { scope: "", host: HOST, repository: &repository };
         let facts = facts(&name);
-        let (key, subject) = (place.digest(facts.subject()), facts.subject().clone());
+        let (key, subject) = (place.digest(facts.subject()), facts.subject().into());
         let age = Age::doubtful(place.changes(), i64::from(number) * GRAIN);
-        let written = serde_json::value::to_raw_value(&facts).unwrap();
+        let written = super::super::written(&facts).unwrap();
         shard.facts.push((key, Arc::new(Known { subject, written, id: 0, age })));
     }
     let packed = shard.pack().unwrap();
@@ -195,9 +195,9 @@ fn what_is_too_large_is_left_out() {
     let shard_with = |length: usize| {
         let repository: RepositoryName = "app".parse().unwrap();
         let place = Place { scope: "", host: HOST, repository: &repository };
-        let written = serde_json::value::to_raw_value(&"x".repeat(length)).unwrap();
+        let written = Deflated::new(&format!("{:?}", "x".repeat(length))).unwrap();
         let age = Age::doubtful(place.changes(), 0);
-        let known = Known { subject: digest("app"), written, id: 0, age };
+        let known = Known { subject: (&digest("app")).into(), written, id: 0, age };
         Shard { facts: vec![(place.digest(&digest("app")), Arc::new(known))], tags: Vec::new() }
     };
     assert_eq!(shard_with(MAX_ENTRY / 2).pack().unwrap().entries, 1);
