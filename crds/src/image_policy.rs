@@ -6,7 +6,7 @@ mod authority;
 mod exception;
 mod requirement;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -38,6 +38,7 @@ pub use requirement::{Attestation, NamedByDigest, Requirement, Signature};
     printcolumn(name = "Reason", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].reason"#),
     printcolumn(name = "Mode", type_ = "string", json_path = ".spec.mode"),
     printcolumn(name = "Scope", type_ = "string", json_path = ".status.scope"),
+    printcolumn(name = "Denied", type_ = "integer", json_path = ".status.images.denied"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(
         name = "Message",
@@ -128,6 +129,40 @@ pub struct ImagePolicyStatus {
     /// What the policy binds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scope: Option<Scope>,
+    /// Images that run where the policy binds, by what it says about them now; each image and digest counts once in a
+    /// namespace. Nothing that runs is stopped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub images: Option<RunningImages>,
+    /// The next days on which workloads that are admitted now stop being admissible, though nothing changes but the date: an
+    /// exception, an authority, a certificate or the age of a signature ends.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 10))]
+    pub forecast: Vec<Forecast>,
+}
+
+/// Images that run, by what a policy says about them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RunningImages {
+    /// They hold, or are excepted.
+    pub admitted: i64,
+    /// They do not hold: made anew, their Pods would be refused, warned of or recorded, as the mode says.
+    pub denied: i64,
+    /// Nobody can say: a registry did not answer, or the policy is not in order.
+    pub uncheckable: i64,
+}
+
+/// A day on which workloads stop being admissible.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Forecast {
+    /// When the first of them does.
+    pub at: Time,
+    /// How many do on that day (UTC).
+    pub workloads: i64,
+    /// Which, and why the first of them does.
+    #[schemars(length(max = 1024))]
+    pub message: String,
 }
 
 /// What a policy binds.

@@ -15,5 +15,6 @@ pub mod rbac;
 pub mod registry;
 pub mod replicate_job;
 pub mod replication;
+pub mod running;
 pub mod token_review;
 pub mod webhook_configuration;

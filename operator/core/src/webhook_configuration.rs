@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use berth_crds::{ImagePolicySpec, Selector};
 use k8s_openapi::{
     ByteString,
     api::admissionregistration::v1::{
@@ -13,7 +14,10 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement, ObjectMeta},
 };
 
-use crate::admission::{GOVERNED, Mode};
+use crate::{
+    admission::{GOVERNED, Mode},
+    image_policy::{mode, selector},
+};
 
 /// Name of the one configuration that the operator owns.
 pub const NAME: &str = "berth-image-policies";
@@ -56,6 +60,25 @@ pub struct Entry {
     pub namespaces: Option<LabelSelector>,
     /// Objects that the policy selects by their own labels; all if absent.
     pub objects: Option<LabelSelector>,
+}
+
+impl Entry {
+    /// The entry of a policy, where the operator is in `operator`. None for one that selects by a label that nothing can
+    /// carry. One whose object cannot be read has no `spec`, and binds as much as one of its place could.
+    pub fn new(operator: &str, namespace: &str, name: &str, spec: Option<&ImagePolicySpec>) -> Option<Self> {
+        let usable =
+            |written: Option<&Selector>| written.map(|written| selector("spec", written)).transpose().ok();
+        let is_cluster_wide = namespace == operator;
+        let namespaces = spec.and_then(|spec| spec.namespaces.as_ref()).filter(|_| is_cluster_wide);
+        Some(Self {
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+            // What cannot be read does not say how much it insists.
+            mode: spec.map_or(Mode::Enforce, |spec| mode(spec.mode)),
+            namespaces: usable(namespaces)?,
+            objects: usable(spec.and_then(|spec| spec.objects.as_ref()))?,
+        })
+    }
 }
 
 /// The path that the API server calls for a policy.

@@ -1,9 +1,7 @@
 //! The cluster of the kubeconfig, with kubectl's flags, and what the commands read of it. Everything is read with the
 //! rights of whoever runs the command.
 
-mod binding;
 mod registries;
-mod workloads;
 
 use std::{collections::BTreeMap, path::PathBuf};
 
@@ -18,9 +16,7 @@ use kube::{
     config::{KubeConfigOptions, Kubeconfig, KubeconfigError},
 };
 
-pub(crate) use binding::{Binding, BindingError};
 pub(crate) use registries::ClusterRegistries;
-pub(crate) use workloads::{Running, workloads};
 
 /// Where the operator is if nothing says otherwise.
 const OPERATOR_NAMESPACE: &str = "berth-system";

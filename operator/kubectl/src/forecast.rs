@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use berth_operator_core::running::Which;
 use serde::Serialize;
 
 use crate::{
@@ -11,7 +12,7 @@ use crate::{
     judge::Effect,
     output::{Outcome, Report},
     registries::Registries,
-    running::{Bound, Line, RunningError, Which, assess, namespaces, running, tenants},
+    running::{Bound, Line, RunningError, assess, namespaces, running, tenants},
     table::Table,
 };
 
@@ -37,17 +38,18 @@ pub(crate) async fn run(
     for written in &documents.policies {
         let namespace = written.namespace.as_deref().unwrap_or(&cluster.namespace);
         let given = |secret: &str| documents.secret(namespace, secret);
-        policies
-            .push(Bound::new(cluster, &operator, (namespace, &written.name), &written.spec, given).await?);
+        let bound =
+            Bound::new(cluster, &operator, (namespace, &written.name), Ok(&written.spec), given).await;
+        policies.push(bound.in_order()?);
     }
     let mut namespaces = namespaces(cluster, tenants(&policies).as_ref()).await?;
     namespaces.retain(|_, labels| policies.iter().any(|policy| policy.binds_namespace(labels)));
-    let workloads = running(cluster, namespaces.keys()).await?;
+    let pods = running(cluster, namespaces.keys()).await?;
     let registries = ClusterRegistries::new(cluster.clone(), outside);
-    let lines = assess(&policies, &namespaces, &workloads, &registries, Which::Named).await;
-    let pods: BTreeSet<_> =
+    let lines = assess(&policies, &namespaces, &pods, &registries, Which::Named).await;
+    let named: BTreeSet<_> =
         lines.iter().flat_map(|line| line.pods.iter().map(|pod| (&line.namespace, pod))).collect();
-    let pods = pods.len();
+    let pods = named.len();
     let outcome = lines.iter().map(|line| line.sentence.verdict.outcome()).max().unwrap_or(Outcome::Admitted);
     let quiet = |line: &Line| matches!(line.sentence.verdict, Effect::Admitted | Effect::Excepted);
     let results: Vec<_> = lines.into_iter().filter(|line| !quiet(line)).collect();

@@ -1,16 +1,21 @@
 //! `kubectl berth images`: what runs, by digest, and what the policies in force say about it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
+use berth_operator_core::{
+    images::Place,
+    running::{Pods, Which, Workload},
+};
+use berth_registry_core::ImageReference;
 use clap::Args;
 use serde::Serialize;
 
 use crate::{
-    cluster::{Cluster, ClusterRegistries, Running},
+    cluster::{Cluster, ClusterRegistries},
     judge::Effect,
     output::{Outcome, Report},
     registries::{Access, AccessError, Registries},
-    running::{Line, RunningError, Which, assess, in_force, namespaces, running},
+    running::{Line, RunningError, assess, in_force, namespaces, running},
     table::Table,
 };
 
@@ -67,43 +72,46 @@ pub(crate) async fn run(arguments: &Arguments, cluster: &Cluster) -> Result<Imag
     let policies = in_force(cluster, &operator, only).await?;
     let set = only.map(|namespace| BTreeSet::from([namespace.to_owned()]));
     let namespaces = namespaces(cluster, set.as_ref()).await.map_err(RunningError::from)?;
-    let workloads = running(cluster, namespaces.keys()).await?;
+    let pods = running(cluster, namespaces.keys()).await?;
     let registries = ClusterRegistries::new(cluster.clone(), outside);
-    let mut lines = assess(&policies, &namespaces, &workloads, &registries, Which::Running).await;
+    let lines = assess(&policies, &namespaces, &pods, &registries, Which::Running).await;
     let outcome = lines.iter().map(|line| line.sentence.verdict.outcome()).max().unwrap_or(Outcome::Admitted);
-    let mut images = Vec::new();
-    for running in &workloads {
-        images.extend(of(running, &mut lines));
-    }
-    Ok(Images { outcome, images })
+    Ok(Images { outcome, images: by_image(&pods, lines) })
 }
 
-/// The images of a workload, each with what is said about it, which is taken out of `lines`.
-fn of(running: &Running, lines: &mut Vec<Line>) -> Vec<Image> {
-    let names: BTreeSet<_> = running.uses.iter().map(|place| place.image.as_str()).collect();
-    let image = |name: &str| {
-        let shown = name
-            .parse()
-            .map_or_else(|_| name.to_owned(), |image: berth_registry_core::ImageReference| image.to_string());
-        let uses = running.uses.iter().filter(|place| place.image == name);
-        let digests = uses.filter_map(|place| running.digests.get(&place.name)).flatten().cloned().collect();
-        let policies: Vec<_> = lines
-            .extract_if(.., |line| {
-                let same = line.namespace == running.workload.namespace && line.pods == running.pods;
-                same && line.sentence.image == shown
-            })
-            .collect();
-        Image {
-            namespace: running.workload.namespace.clone(),
-            workload: running.workload.to_string(),
-            pods: running.pods.clone(),
-            name: shown,
-            digests,
-            verdict: policies.iter().map(|line| line.sentence.verdict).max(),
-            policies,
+/// One line an image of a workload, with what policies say about it.
+fn by_image(pods: &Pods, lines: Vec<Line>) -> Vec<Image> {
+    let mut images = BTreeMap::new();
+    for (template, running) in pods.groups() {
+        for place in &template.uses {
+            let parsed = place.image.parse::<ImageReference>();
+            let shown = parsed.map_or_else(|_| place.image.clone(), |image| image.to_string());
+            let Workload { namespace, .. } = &template.workload;
+            let key = (namespace.clone(), template.workload.to_string(), shown.clone());
+            let image = images.entry(key).or_insert_with(|| Image {
+                namespace: namespace.clone(),
+                workload: template.workload.to_string(),
+                pods: BTreeSet::new(),
+                name: shown,
+                digests: BTreeSet::new(),
+                verdict: None,
+                policies: Vec::new(),
+            });
+            image.pods.extend(running.keys().cloned());
+            if place.place != Place::ImageVolume {
+                let digests = running.values().filter_map(|digests| digests.get(&place.name));
+                image.digests.extend(digests.map(ToString::to_string));
+            }
         }
-    };
-    names.into_iter().map(image).collect()
+    }
+    for line in lines {
+        let key = (line.namespace.clone(), line.workload.clone(), line.sentence.image.clone());
+        if let Some(image) = images.get_mut(&key) {
+            image.verdict = image.verdict.max(Some(line.sentence.verdict));
+            image.policies.push(line);
+        }
+    }
+    images.into_values().collect()
 }
 
 impl Report for Images {

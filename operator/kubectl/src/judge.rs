@@ -21,14 +21,12 @@ use serde::Serialize;
 
 use crate::output::Outcome;
 
-/// A policy that can be asked.
+/// A policy, and what it says.
 #[derive(Debug)]
 pub(crate) struct Judge {
     /// `NAMESPACE/NAME`.
     pub(crate) name: String,
     pub(crate) rules: Rules,
-    /// The rules' own, which is in order.
-    pub(crate) policy: Policy,
 }
 
 /// What happens to an image because of a policy, the best first.
@@ -118,13 +116,21 @@ impl Judge {
         name: &str,
         spec: &ImagePolicySpec,
         secrets: &BTreeMap<String, Material>,
-    ) -> Result<Self, NotInOrder> {
-        let name = format!("{namespace}/{name}");
-        let rules = Rules::new(spec, secrets);
-        match rules.policy.clone() {
-            Ok(policy) => Ok(Self { name, rules, policy }),
-            Err(cause) => Err(NotInOrder { policy: name, cause }),
+    ) -> Self {
+        Self { name: format!("{namespace}/{name}"), rules: Rules::new(spec, secrets) }
+    }
+
+    /// Itself, unless the operator would refuse everything for it.
+    pub(crate) fn in_order(self) -> Result<Self, NotInOrder> {
+        match self.rules.policy {
+            Ok(_) => Ok(self),
+            Err(cause) => Err(NotInOrder { policy: self.name, cause }),
         }
+    }
+
+    /// What an image must show; none if the policy is not in order.
+    pub(crate) fn policy(&self) -> Option<&Policy> {
+        self.rules.policy.as_ref().ok()
     }
 
     /// The image as a subject of this policy; none if the policy does not speak about it.
@@ -146,7 +152,13 @@ impl Judge {
         look: &Look,
         now: Timestamp,
     ) -> Sentence {
-        let (finding, until) = look.finding(&self.policy, image, now);
+        let policy = match &self.rules.policy {
+            Ok(policy) => policy,
+            Err(cause) => {
+                return self.unchecked(subject.shown(), cause.reason(), format!("nobody can tell: {cause}"));
+            }
+        };
+        let (finding, until) = look.finding(policy, image, now);
         let message = finding.verdict.explain(image, finding.digest.as_ref());
         Sentence {
             image: image.to_string(),
@@ -175,15 +187,19 @@ impl Judge {
     }
 
     /// What it says about a text that names no image, which could be anything.
-    pub(crate) fn nonsense(&self, text: &str, error: &InvalidImageReference) -> Sentence {
+    pub(crate) fn nonsense(&self, text: String, error: &InvalidImageReference) -> Sentence {
+        self.unchecked(text, "ImageInvalid", error.to_string())
+    }
+
+    fn unchecked(&self, image: String, reason: &str, message: String) -> Sentence {
         Sentence {
-            image: text.to_owned(),
+            image,
             digest: None,
             policy: self.name.clone(),
             mode: self.mode(),
             verdict: Effect::Unchecked,
-            reason: "ImageInvalid".to_owned(),
-            message: error.to_string(),
+            reason: reason.to_owned(),
+            message,
             until: None,
         }
     }

@@ -97,7 +97,7 @@ fn judges(documents: &Documents, namespace: &str) -> Result<Vec<Judge>, TestErro
             |name: &str| documents.secret(namespace, name).map_or(Material::NotFound, |it| material(&it));
         let secrets: BTreeMap<_, _> =
             secrets(&written.spec).into_iter().map(|name| (name.to_owned(), found(name))).collect();
-        Ok(Judge::new(namespace, &written.name, &written.spec, &secrets)?)
+        Ok(Judge::new(namespace, &written.name, &written.spec, &secrets).in_order()?)
     };
     documents.policies.iter().map(judge).collect()
 }
@@ -110,7 +110,8 @@ fn cure(cause: &InvalidPolicy) -> &'static str {
 /// All policies on one image, which is looked at once.
 async fn test(image: &ImageReference, judges: &[Judge], registries: &Registries) -> Vec<Sentence> {
     let asked: Vec<_> = judges.iter().map(|judge| (judge, judge.subject(image))).collect();
-    let asking = asked.iter().filter(|(_, subject)| subject.is_some()).map(|(judge, _)| &judge.policy);
+    let asking =
+        asked.iter().filter(|(_, subject)| subject.is_some()).filter_map(|(judge, _)| judge.policy());
     let now = Timestamp::now();
     let seen = if asking.clone().all(|policy| policy.settled(image, None, now).is_some()) {
         Look::NotNeeded

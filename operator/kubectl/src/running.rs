@@ -1,23 +1,23 @@
-//! What policies say about Pods that run: which Pods each policy binds, each of their images looked at once, and a line for
-//! each workload. `forecast` asks policies of files, `images` those in force.
+//! What policies say about Pods that run: the Pods and the policies are read here, each image is looked at once, and each
+//! workload gets a line. What is asked is decided in `berth_operator_core::running`, as it is for the operator. `forecast`
+//! asks policies of files, `images` those in force.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use berth_crds::{ImagePolicy, ImagePolicySpec};
 use berth_operator_core::{
-    admission::{ReviewError, Subject, subjects},
     decision::Look,
-    image_policy::{Material, secrets},
+    image_policy::{InvalidPolicy, Material, Rules, secrets},
+    running::{Binding, Labels, Pods, Question, Which, questions},
 };
-use berth_registry_core::ImageReference;
 use futures::{StreamExt as _, stream};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
-use kube::{Api, ResourceExt as _, api::ListParams};
+use kube::{Api, ResourceExt as _, api::ListParams, core::DeserializeGuard};
 use serde::Serialize;
 
 use crate::{
-    cluster::{Binding, BindingError, Cluster, ClusterError, ClusterRegistries, Running, asking, workloads},
+    cluster::{Cluster, ClusterError, ClusterRegistries, asking},
     judge::{Judge, NotInOrder, Sentence, look, material, unseen},
 };
 
@@ -34,27 +34,17 @@ pub(crate) enum RunningError {
     Cluster(#[from] ClusterError),
     #[error(transparent)]
     Policy(#[from] NotInOrder),
-    #[error("ImagePolicy {policy}: {cause}")]
-    Binding { policy: String, cause: BindingError },
-    #[error("the Pods of the namespace {namespace}: {cause}")]
-    Pods { namespace: String, cause: ReviewError },
+    #[error("a Pod of the namespace {namespace} cannot be read: {cause}")]
+    Pod { namespace: String, cause: serde_json::Error },
 }
 
 /// A policy and whom it binds.
 pub(crate) struct Bound {
-    pub(crate) judge: Judge,
-    binding: Binding,
+    judge: Judge,
+    /// None if it binds nobody.
+    binding: Option<Binding>,
     /// Its namespace, unless it is the operator's.
     tenant: Option<String>,
-}
-
-/// Which digest of an image is judged.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Which {
-    /// The one that its name stands for now, as it would be if the Pod were made anew.
-    Named,
-    /// The one that runs.
-    Running,
 }
 
 /// What one policy says about one image of a workload.
@@ -72,48 +62,56 @@ pub(crate) struct Line {
 }
 
 impl Bound {
-    /// A policy of `namespace`; Secrets that `given` does not have are read from the cluster.
+    /// A policy of `namespace`, or why it cannot be read; Secrets that `given` does not have are read from the cluster.
     pub(crate) async fn new(
         cluster: &Cluster,
         operator: &str,
         (namespace, name): (&str, &str),
-        spec: &ImagePolicySpec,
+        spec: Result<&ImagePolicySpec, InvalidPolicy>,
         given: impl Fn(&str) -> Option<BTreeMap<String, Vec<u8>>>,
-    ) -> Result<Self, RunningError> {
-        let mut found = BTreeMap::new();
-        for secret in secrets(spec) {
-            let read = match given(secret) {
-                Some(data) => material(&data),
-                None => match cluster.secret(namespace, secret).await {
-                    Ok(Some(data)) => material(&data),
-                    Ok(None) => Material::NotFound,
-                    Err(error) => Material::Unreadable(error.to_string()),
-                },
-            };
-            found.insert(secret.to_owned(), read);
-        }
-        let judge = Judge::new(namespace, name, spec, &found)?;
-        let binding = Binding::new(operator, namespace, name, spec)
-            .map_err(|cause| RunningError::Binding { policy: judge.name.clone(), cause })?;
+    ) -> Self {
+        let binding = Binding::new(operator, namespace, name, spec.as_ref().ok().copied());
         let tenant = (namespace != operator).then(|| namespace.to_owned());
-        Ok(Self { judge, binding, tenant })
+        let judge = match spec {
+            Ok(spec) => {
+                let mut found = BTreeMap::new();
+                for secret in secrets(spec) {
+                    let read = match given(secret) {
+                        Some(data) => material(&data),
+                        None => match cluster.secret(namespace, secret).await {
+                            Ok(Some(data)) => material(&data),
+                            Ok(None) => Material::NotFound,
+                            Err(error) => Material::Unreadable(error.to_string()),
+                        },
+                    };
+                    found.insert(secret.to_owned(), read);
+                }
+                Judge::new(namespace, name, spec, &found)
+            }
+            Err(cause) => Judge { name: format!("{namespace}/{name}"), rules: Rules::broken(cause) },
+        };
+        Self { judge, binding, tenant }
     }
-}
 
-impl Bound {
+    /// Itself, unless the operator would refuse everything for it.
+    pub(crate) fn in_order(self) -> Result<Self, NotInOrder> {
+        Ok(Self { judge: self.judge.in_order()?, ..self })
+    }
+
     /// Whether it binds anything in a namespace with these labels.
-    pub(crate) fn binds_namespace(&self, labels: &BTreeMap<String, String>) -> bool {
-        self.binding.binds_namespace(labels)
+    pub(crate) fn binds_namespace(&self, labels: &Labels) -> bool {
+        self.binding.as_ref().is_some_and(|binding| binding.binds_namespace(labels))
     }
 }
 
-/// The policies in force in a namespace, or everywhere, in the order of their names.
+/// The policies in force in a namespace, or everywhere, in the order of their names. Those that are out of order are in
+/// force, too.
 pub(crate) async fn in_force(
     cluster: &Cluster,
     operator: &str,
     namespace: Option<&str>,
 ) -> Result<Vec<Bound>, RunningError> {
-    let list = async |api: Api<ImagePolicy>| {
+    let list = async |api: Api<DeserializeGuard<ImagePolicy>>| {
         api.list(&ListParams::default()).await.map_err(asking("the ImagePolicies cannot be read"))
     };
     let policies = match namespace {
@@ -129,17 +127,21 @@ pub(crate) async fn in_force(
     let mut bound = Vec::new();
     for policy in policies {
         let (namespace, name) = (policy.namespace().unwrap_or_default(), policy.name_any());
-        bound.push(Bound::new(cluster, operator, (&namespace, &name), &policy.spec, |_| None).await?);
+        let spec = match &policy.0 {
+            Ok(policy) => Ok(&policy.spec),
+            Err(invalid) => Err(InvalidPolicy::Unreadable(invalid.error.clone())),
+        };
+        bound.push(Bound::new(cluster, operator, (&namespace, &name), spec, |_| None).await);
     }
     bound.sort_by(|a, b| a.judge.name.cmp(&b.judge.name));
     Ok(bound)
 }
 
-/// The labels of namespaces: of all, or of one, of which the name alone is known to whoever may not read it.
+/// The labels of namespaces: of all, or of some, of which the name alone is known to whoever may not read them.
 pub(crate) async fn namespaces(
     cluster: &Cluster,
     only: Option<&BTreeSet<String>>,
-) -> Result<BTreeMap<String, BTreeMap<String, String>>, ClusterError> {
+) -> Result<BTreeMap<String, Labels>, ClusterError> {
     let api = Api::<Namespace>::all(cluster.client.clone());
     let Some(only) = only else {
         let all = api.list(&ListParams::default()).await.map_err(asking("the namespaces cannot be read"))?;
@@ -159,28 +161,27 @@ pub(crate) fn tenants(policies: &[Bound]) -> Option<BTreeSet<String>> {
     policies.iter().map(|policy| policy.tenant.clone()).collect()
 }
 
-/// The running Pods of namespaces, by workload.
-pub(crate) async fn running<'a>(
+/// The running Pods of namespaces.
+pub(crate) async fn running(
     cluster: &Cluster,
-    namespaces: impl Iterator<Item = &'a String>,
-) -> Result<Vec<Running>, RunningError> {
-    let mut found = Vec::new();
+    namespaces: impl Iterator<Item = &String>,
+) -> Result<Pods, RunningError> {
+    let mut found = Pods::default();
     for namespace in namespaces {
         let api = Api::<Pod>::namespaced(cluster.client.clone(), namespace);
-        let mut pods = Vec::new();
         let mut page = ListParams::default().limit(PAGE);
         loop {
             let what = format!("the Pods of the namespace {namespace} cannot be read");
             let list = api.list(&page).await.map_err(asking(what))?;
-            pods.extend(list.items);
+            for pod in &list.items {
+                let unreadable = |cause| RunningError::Pod { namespace: namespace.clone(), cause };
+                found.apply(pod).map_err(unreadable)?;
+            }
             match list.metadata.continue_.filter(|token| !token.is_empty()) {
                 Some(token) => page = page.continue_token(&token),
                 None => break,
             }
         }
-        let pods =
-            workloads(pods).map_err(|cause| RunningError::Pods { namespace: namespace.clone(), cause })?;
-        found.extend(pods);
     }
     Ok(found)
 }
@@ -188,73 +189,56 @@ pub(crate) async fn running<'a>(
 /// What each policy says about each image of the workloads that it binds.
 pub(crate) async fn assess(
     policies: &[Bound],
-    namespaces: &BTreeMap<String, BTreeMap<String, String>>,
-    workloads: &[Running],
+    namespaces: &BTreeMap<String, Labels>,
+    pods: &Pods,
     registries: &ClusterRegistries,
     which: Which,
 ) -> Vec<Line> {
-    let mut questions = Vec::new();
-    for running in workloads {
-        let Some(labels) = namespaces.get(&running.workload.namespace) else { continue };
-        for bound in policies.iter().filter(|bound| bound.binding.binds(labels, &running.labels)) {
-            // Each workload alone is far below the bound on images of a review; one above would be refused as it is.
-            let subjects = subjects(&bound.judge.rules.images, running.uses.clone()).unwrap_or_default();
-            questions.extend(subjects.into_iter().map(|subject| (running, bound, subject)));
-        }
-    }
-    let anchors = policies.iter().flat_map(|bound| bound.judge.policy.anchors().clone()).collect();
+    let binding = policies.iter().filter_map(|bound| Some((&bound.judge, bound.binding.as_ref()?)));
+    let (judges, bindings): (Vec<_>, Vec<_>) = binding.unzip();
+    let asked: Vec<_> = judges.iter().map(|judge| &judge.rules).zip(bindings).collect();
+    let questions = questions(&asked, namespaces, pods, which);
+    let anchors =
+        judges.iter().filter_map(|judge| judge.policy()).flat_map(|it| it.anchors().clone()).collect();
     let mut wanted = BTreeMap::new();
-    for (running, _, subject) in &questions {
-        if let Ok(image) = &subject.image {
-            let image = digest(running, subject, image, which);
-            wanted
-                .entry((running.workload.namespace.clone(), image.to_string()))
-                .or_insert((*running, image));
+    for question in &questions {
+        if let Some(image) = &question.look {
+            wanted.entry((&question.template.pulling, image.to_string())).or_insert(image);
         }
     }
     let looks: BTreeMap<_, _> = stream::iter(wanted)
-        .map(|(key, (running, image))| {
+        .map(|((pulling, text), image)| {
             let anchors = &anchors;
             async move {
-                let seen = match registries.client(&image.host, running).await {
-                    Ok(client) => look(&client, &image, anchors).await,
+                let seen = match registries.client(&image.host, pulling).await {
+                    Ok(client) => look(&client, image, anchors).await,
                     Err(error) => unseen(&error.into()),
                 };
-                (key, seen)
+                ((pulling, text), seen)
             }
         })
         .buffer_unordered(CONCURRENCY)
         .collect()
         .await;
     let now = Timestamp::now();
-    questions
-        .into_iter()
-        .map(|(running, bound, subject)| {
-            let (namespace, places) = (running.workload.namespace.clone(), subject.places());
-            let sentence = match &subject.image {
-                Ok(image) => {
-                    let key = (namespace.clone(), digest(running, &subject, image, which).to_string());
-                    let seen = looks.get(&key).unwrap_or(&Look::NotNeeded);
-                    bound.judge.sentence(&image.clone(), subject, seen, now)
-                }
-                Err(error) => bound.judge.nonsense(&subject.shown(), error),
-            };
-            Line {
-                namespace,
-                workload: running.workload.to_string(),
-                pods: running.pods.clone(),
-                places,
-                sentence,
+    let line = |question: &Question| {
+        let (judge, subject) = (judges[question.policy], question.subject.clone());
+        let places = subject.places();
+        let sentence = match (&question.subject.image, &question.look) {
+            (Ok(image), Some(look)) => {
+                let seen = looks.get(&(&question.template.pulling, look.to_string()));
+                judge.sentence(image, subject, seen.unwrap_or(&Look::NotNeeded), now)
             }
-        })
-        .collect()
-}
-
-/// The image to look at: by the digest that runs, if that is wanted and known.
-fn digest(running: &Running, subject: &Subject, image: &ImageReference, which: Which) -> ImageReference {
-    let runs = subject.uses.iter().filter_map(|place| running.digests.get(&place.name)).flatten().next();
-    match (which, runs.and_then(|digest| digest.parse().ok())) {
-        (Which::Running, Some(digest)) => image.pinned(digest),
-        _ => image.clone(),
-    }
+            (Err(error), _) => judge.nonsense(subject.shown(), error),
+            (Ok(image), None) => judge.sentence(image, subject, &Look::NotNeeded, now),
+        };
+        Line {
+            namespace: question.template.workload.namespace.clone(),
+            workload: question.template.workload.to_string(),
+            pods: question.pods.iter().cloned().collect(),
+            places,
+            sentence,
+        }
+    };
+    questions.iter().map(line).collect()
 }

@@ -1,12 +1,10 @@
 //! Third verb: the webhook configuration for all policies together, those that are out of order included: they, too,
 //! have to be asked, so that what they govern stays out until they are in order again.
 
-use berth_crds::{ImagePolicy, Selector};
-use berth_operator_core::{
-    admission::Mode,
-    image_policy::{mode, selector},
-    webhook_configuration::{self, Entry, Installation},
-};
+use std::sync::Arc;
+
+use berth_crds::ImagePolicy;
+use berth_operator_core::webhook_configuration::{self, Entry, Installation};
 use k8s_openapi::api::admissionregistration::v1::ValidatingWebhookConfiguration;
 
 use crate::{image_policy::fetch::Policies, stores::Guarded};
@@ -16,43 +14,15 @@ pub(super) fn configuration(
     installation: &Installation,
     policies: &Policies,
 ) -> ValidatingWebhookConfiguration {
-    let entries: Vec<_> =
-        policies.iter().filter_map(|(key, policy)| entry(installation, key, policy)).collect();
-    webhook_configuration::build(installation, &entries)
-}
-
-/// The entry of a policy; none for one that selects by a label that nothing can carry.
-fn entry(
-    installation: &Installation,
-    (namespace, name): &(String, String),
-    policy: &Guarded<ImagePolicy>,
-) -> Option<Entry> {
-    let everything = Entry {
-        namespace: namespace.clone(),
-        name: name.clone(),
-        // An object that cannot be read says nothing about how much it insists.
-        mode: Mode::Enforce,
-        namespaces: None,
-        objects: None,
+    let entry = |((namespace, name), policy): (&(String, String), &Arc<Guarded<ImagePolicy>>)| {
+        let spec = policy.0.as_ref().ok().map(|policy| &policy.spec);
+        Entry::new(&installation.namespace, namespace, name, spec)
     };
-    let Ok(policy) = &policy.0 else { return Some(everything) };
-    let spec = &policy.spec;
-    let usable = |written: &Option<Selector>| {
-        written.as_ref().map(|written| selector("spec", written)).transpose().ok()
-    };
-    let is_cluster_wide = *namespace == installation.namespace;
-    Some(Entry {
-        mode: mode(spec.mode),
-        namespaces: if is_cluster_wide { usable(&spec.namespaces)? } else { None },
-        objects: usable(&spec.objects)?,
-        ..everything
-    })
+    webhook_configuration::build(installation, &policies.iter().filter_map(entry).collect::<Vec<_>>())
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
     use serde_json::{Value, json};
 

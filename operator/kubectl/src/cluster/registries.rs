@@ -2,15 +2,12 @@
 //! a port-forward to one of their Pods; all others directly. Who we are: the pull secrets of the Pods that name the image,
 //! where they may be read, else Docker's config.json.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::SocketAddr,
-    sync::Arc,
-};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
 use berth_client::{Client, ClientError, Credentials, Endpoint, Reach};
 use berth_operator_core::{
     objects::REGISTRY_LABEL,
+    pulling::Pulling,
     registry::{PORT, ca_config_map, host, of_host},
 };
 use k8s_openapi::api::core::v1::{Pod, ServiceAccount};
@@ -20,11 +17,7 @@ use tokio::{
     sync::Mutex,
 };
 
-use crate::{
-    cluster::{Cluster, Running},
-    docker_config::DockerConfig,
-    registries::Registries,
-};
+use crate::{cluster::Cluster, docker_config::DockerConfig, registries::Registries};
 
 /// As a Secret of this type names its one key.
 const DOCKER_CONFIG: &str = ".dockerconfigjson";
@@ -60,8 +53,8 @@ impl ClusterRegistries {
     }
 
     /// A client of the registry at `host`, in the name of Pods that pull from it.
-    pub(crate) async fn client(&self, image_host: &str, pods: &Running) -> Result<Client, ClientError> {
-        let credentials = self.credentials(image_host, pods).await;
+    pub(crate) async fn client(&self, image_host: &str, pulling: &Pulling) -> Result<Client, ClientError> {
+        let credentials = self.credentials(image_host, pulling).await;
         let Some((name, namespace)) = of_host(image_host) else {
             return self.outside.client_with(image_host, credentials);
         };
@@ -130,19 +123,19 @@ impl ClusterRegistries {
     }
 
     /// Of the pull secrets of Pods and of their ServiceAccount, the first that is for the host.
-    async fn credentials(&self, image_host: &str, pods: &Running) -> Option<Credentials> {
-        let namespace = &pods.workload.namespace;
+    async fn credentials(&self, image_host: &str, pulling: &Pulling) -> Option<Credentials> {
+        let namespace = &pulling.namespace;
         let accounts = Api::<ServiceAccount>::namespaced(self.cluster.client.clone(), namespace);
-        let mut names = pods.pull_secrets.clone();
+        let mut names = pulling.secrets.clone();
         if names.is_empty() {
             // A Pod that names none was given those of its account, when it was made; it may have more by now.
-            let account = accounts.get_opt(&pods.service_account).await.ok().flatten();
+            let account = accounts.get_opt(&pulling.service_account).await.ok().flatten();
             names = account
                 .and_then(|account| account.image_pull_secrets)
                 .into_iter()
                 .flatten()
                 .map(|secret| secret.name)
-                .collect::<BTreeSet<_>>();
+                .collect();
         }
         for name in names {
             if let Some(found) = self.pull_secret(namespace, &name).await

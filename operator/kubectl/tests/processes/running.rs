@@ -31,7 +31,7 @@ fn pod(deployment: &str, number: u8, image: &str, digest: &str) -> Value {
         },
         "spec": {"containers": [{"name": "main", "image": image}]},
         "status": {"phase": "Running", "containerStatuses": [{
-            "name": "main", "image": image, "imageID": format!("x@{digest}"), "ready": true, "restartCount": 0,
+            "name": "main", "image": image, "imageID": format!("{}@{digest}", image.rsplit_once(':').map_or(image, |(name, _)| name)), "ready": true, "restartCount": 0,
         }]},
     })
 }
