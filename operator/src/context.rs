@@ -16,6 +16,7 @@ use crate::{
     image_policy::Keys,
     kept::{Kept, KeptMetrics},
     metrics::Metrics,
+    running::Assessments,
     stores::{Stores, Writers},
     webhook::{
         DEADLINE, MEMORY,
@@ -53,6 +54,8 @@ pub struct Context {
     pub looks: Arc<Looks>,
     /// Keeps it across restarts.
     pub kept: Arc<Kept>,
+    /// What policies say about what runs, as far as this replica leads and has looked.
+    pub assessments: watch::Sender<Assessments>,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// Publishes events.
@@ -87,6 +90,7 @@ impl Context {
             kept: Arc::new(Kept::new(client.clone(), &settings.namespace, looks.clone(), kept)),
             settings: Arc::new(settings),
             certificate: Arc::default(),
+            assessments: watch::Sender::default(),
             metrics: Arc::new(metrics),
             scope,
             keys,

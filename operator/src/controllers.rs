@@ -1,6 +1,6 @@
 //! Every controller, one line each. This future runs only while this replica leads; dropping it ends them all.
 
-use crate::{Context, certs, image_policy, registry, replication, token_review};
+use crate::{Context, certs, image_policy, registry, replication, running, token_review};
 
 /// Runs the controllers. Returns only if all of them ended, which none does by itself.
 pub async fn run(context: Context) {
@@ -11,6 +11,7 @@ pub async fn run(context: Context) {
         registry::run(context.clone()),
         image_policy::run(context.clone()),
         replication::run(context.clone()),
+        running::run(context.clone()),
         context.kept.run(),
     );
 }

@@ -16,3 +16,5 @@ pub const TOKEN_REVIEW: &str = "berth-token-review";
 pub const KEPT: &str = "berth-kept";
 /// Secrets with the certificate authority and the webhook's certificate.
 pub const CERTIFICATES: &str = "berth-certificates";
+/// `PolicyReports`.
+pub const POLICY_REPORT: &str = "berth-policy-report";

@@ -19,6 +19,7 @@ pub mod metrics;
 pub mod registry;
 pub mod replication;
 pub mod runner;
+pub mod running;
 pub mod scope;
 mod servers;
 pub mod stores;

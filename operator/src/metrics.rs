@@ -40,6 +40,26 @@ pub struct RegistryLabels {
     pub registry: String,
 }
 
+/// Labels of an `ImagePolicy`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct PolicyLabels {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub policy: String,
+}
+
+/// Labels of images that run, by what an `ImagePolicy` says about them.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct RunningLabels {
+    /// Namespace of the policy.
+    pub namespace: String,
+    /// Its name.
+    pub policy: String,
+    /// `admitted`, `denied` or `uncheckable`.
+    pub verdict: &'static str,
+}
+
 /// All metrics of the operator. Other parts register theirs through [`Metrics::register`].
 pub struct Metrics {
     registry: std::sync::RwLock<Registry>,
@@ -53,6 +73,10 @@ pub struct Metrics {
     pub certificate_days: Family<Certificate, Gauge<f64, AtomicU64>>,
     /// Days until the certificate of a Registry expires; made from the Registries that exist when it is asked for.
     pub registry_certificate_days: Family<RegistryLabels, Gauge<f64, AtomicU64>>,
+    /// Images that run, each once a namespace, by policy and by what it says; on the leader.
+    pub running_images: Family<RunningLabels, Gauge>,
+    /// When something that runs stops being admissible, in seconds since 1970, by policy; none if that is not in sight.
+    pub next_refusal: Family<PolicyLabels, Gauge>,
     /// 1 on the leader, 0 elsewhere.
     pub leads: Gauge,
 }
@@ -70,6 +94,8 @@ impl Default for Metrics {
             writes: Family::default(),
             certificate_days: Family::default(),
             registry_certificate_days: Family::default(),
+            running_images: Family::default(),
+            next_refusal: Family::default(),
             leads: Gauge::default(),
         };
         metrics.register(|registry| {
@@ -90,6 +116,16 @@ impl Default for Metrics {
                 "Days until the certificate of a Registry expires",
                 metrics.registry_certificate_days.clone(),
             );
+            registry.register(
+                "running_images",
+                "Images that run, by policy and by what it says about them",
+                metrics.running_images.clone(),
+            );
+            registry.register(
+                "next_refusal_timestamp_seconds",
+                "When something that runs stops being admissible",
+                metrics.next_refusal.clone(),
+            );
             registry.register("leads", "1 on the replica that leads", metrics.leads.clone());
         });
         metrics
@@ -101,6 +137,12 @@ impl Metrics {
     pub fn register(&self, add: impl FnOnce(&mut Registry)) {
         // A poisoned lock only means that another thread ended while it registered.
         add(&mut self.registry.write().unwrap_or_else(std::sync::PoisonError::into_inner));
+    }
+
+    /// Nothing is known of what runs.
+    pub fn forget_running(&self) {
+        self.running_images.clear();
+        self.next_refusal.clear();
     }
 
     /// The text format of `OpenMetrics`.

@@ -66,6 +66,11 @@ pub fn rules() -> Rules {
             // Asked by the webhook server, and given on to the servers of Registries.
             rule("authentication.k8s.io", &["tokenreviews"], &["create"]),
             rule("events.k8s.io", &["events"], &["create", "patch"]),
+            // A policy in the operator's namespace binds Pods in any namespace, by its labels: whether it holds for what
+            // runs there can only be told by whoever sees both. The webhook is shown the same when Pods are made.
+            rule("", &["namespaces", "pods"], &["list", "watch"]),
+            // One a namespace, where some policy binds something, and only if the cluster has the definition.
+            rule("wgpolicyk8s.io", &["policyreports"], OWN),
         ],
         tenant: vec![
             rule(

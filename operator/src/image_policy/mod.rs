@@ -47,6 +47,7 @@ pub async fn run(context: Context) {
     let mut policies = context.stores.changed.clone();
     let mut bundle = context.bundle.clone();
     let mut secrets = context.keys.changes();
+    let mut assessments = context.assessments.subscribe();
     let configurations: Api<PartialObjectMeta<ValidatingWebhookConfiguration>> =
         Api::all(context.client.clone());
     let only_ours =
@@ -58,6 +59,7 @@ pub async fn run(context: Context) {
         policies.mark_unchanged();
         bundle.mark_unchanged();
         secrets.mark_unchanged();
+        assessments.mark_unchanged();
         let pause = match observed(&context).await {
             Ok(()) => {
                 retry = FIRST_RETRY;
@@ -74,6 +76,7 @@ pub async fn run(context: Context) {
             _ = policies.changed() => {}
             _ = bundle.changed() => {}
             _ = secrets.changed() => {}
+            _ = assessments.changed() => {}
             _ = touched.next() => {}
             () = sleep(pause) => {}
         }
@@ -99,13 +102,14 @@ async fn reconcile(context: &Context) -> Result<(), kube::Error> {
     let applied = apply::configuration(context, world.configuration.as_ref(), &configuration).await;
     let mut failure = None;
     let now = Timestamp::now();
-    for ((namespace, _), guarded) in &world.policies {
+    let assessments = context.assessments.borrow().clone();
+    for (key @ (namespace, _), guarded) in &world.policies {
         let rules = validate::rules(guarded, &context.keys).await;
         let cluster_wide = *namespace == context.settings.namespace;
         let summary = guarded.0.as_ref().map(|policy| summary(&policy.spec, cluster_wide, now));
         let state = status::state(summary.unwrap_or_default(), &rules, applied.as_ref().err());
         let written = match &guarded.0 {
-            Ok(policy) => status::write(context, policy, &state).await,
+            Ok(policy) => status::write(context, policy, &state, assessments.get(key)).await,
             Err(invalid) => unreadable::write::<ImagePolicy>(context, invalid, &state).await,
         };
         failure = written.err().or(failure);

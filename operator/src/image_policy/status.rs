@@ -6,6 +6,7 @@ use berth_operator_core::{
     admission::Mode,
     conditions::State,
     image_policy::{InvalidPolicy, Rules},
+    running::Assessment,
 };
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -52,20 +53,39 @@ pub(super) fn state(summary: String, rules: &Rules, applied: Option<&kube::Error
     }
 }
 
-/// The status that says so.
-fn desired(policy: &ImagePolicy, state: &State, operator_namespace: &str, now: &Time) -> ImagePolicyStatus {
+/// The status that says so, and what the policy says about what runs. As long as nobody has looked yet, what was said of
+/// that before stays.
+fn desired(
+    policy: &ImagePolicy,
+    state: &State,
+    assessment: Option<&Assessment>,
+    operator_namespace: &str,
+    now: &Time,
+) -> ImagePolicyStatus {
+    let (images, forecast) = match (assessment, &policy.status) {
+        (Some(assessment), _) => (Some(assessment.images), assessment.forecast.clone()),
+        (None, Some(status)) => (status.images, status.forecast.clone()),
+        (None, None) => (None, Vec::new()),
+    };
     let cluster = policy.metadata.namespace.as_deref() == Some(operator_namespace);
     let before = policy.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
     ImagePolicyStatus {
         observed_generation: policy.metadata.generation,
         conditions: state.conditions(policy.metadata.generation, before, now),
         scope: Some(if cluster { Scope::Cluster } else { Scope::Namespace }),
+        images,
+        forecast,
     }
 }
 
 /// Writes the status if it differs from the one that the policy has.
-pub(super) async fn write(context: &Context, policy: &ImagePolicy, state: &State) -> Result<(), kube::Error> {
-    let status = desired(policy, state, &context.settings.namespace, &Time(Timestamp::now()));
+pub(super) async fn write(
+    context: &Context,
+    policy: &ImagePolicy,
+    state: &State,
+    assessment: Option<&Assessment>,
+) -> Result<(), kube::Error> {
+    let status = desired(policy, state, assessment, &context.settings.namespace, &Time(Timestamp::now()));
     if policy.status.as_ref() == Some(&status) {
         return Ok(());
     }
@@ -90,6 +110,7 @@ pub(super) async fn write(context: &Context, policy: &ImagePolicy, state: &State
 #[cfg(test)]
 mod tests {
     use super::*;
+    use berth_crds::image_policy::RunningImages;
     use berth_operator_core::image_policy::{Material, PUBLIC_KEY, summary};
     use rstest::rstest;
 
@@ -154,9 +175,26 @@ cJQ2C9XkKAyPvZXIivQxaTPRXQAodApL2oI/Vo+bK979KcWrzEn/f0B/bg==
         let mut policy = policy("Enforce");
         let state = State::Ready { reason: "Enforcing", message: "m".into() };
         let at = |second: i64| Time(Timestamp::from_second(second).unwrap());
-        let first = desired(&policy, &state, "berth-system", &at(1));
+        let first = desired(&policy, &state, None, "berth-system", &at(1));
         policy.status = Some(first.clone());
-        assert_eq!(desired(&policy, &state, "berth-system", &at(2)), first);
+        assert_eq!(desired(&policy, &state, None, "berth-system", &at(2)), first);
+    }
+
+    /// R-OPR-7: what is known of what runs is shown, and stays until somebody has looked again.
+    #[test]
+    fn an_assessment_is_shown_and_kept() {
+        let mut policy = policy("Enforce");
+        let state = State::Ready { reason: "Enforcing", message: "m".into() };
+        let desired = |policy: &ImagePolicy, assessment: Option<&Assessment>| {
+            desired(policy, &state, assessment, "berth-system", &Time(Timestamp::UNIX_EPOCH))
+        };
+        let images = RunningImages { admitted: 3, denied: 1, uncheckable: 0 };
+        let assessment = Assessment { images, ..Assessment::default() };
+        let shown = desired(&policy, Some(&assessment));
+        assert_eq!(shown.images, Some(images));
+        policy.status = Some(shown.clone());
+        assert_eq!(desired(&policy, None), shown);
+        assert_eq!(desired(&policy, Some(&Assessment::default())).images, Some(RunningImages::default()));
     }
 
     #[rstest]
@@ -164,7 +202,7 @@ cJQ2C9XkKAyPvZXIivQxaTPRXQAodApL2oI/Vo+bK979KcWrzEn/f0B/bg==
     #[case("berth-system", Scope::Namespace)]
     fn the_scope_follows_the_namespace(#[case] operator: &str, #[case] scope: Scope) {
         let state = State::Ready { reason: "Enforcing", message: String::new() };
-        let status = desired(&policy("Enforce"), &state, operator, &Time(Timestamp::UNIX_EPOCH));
+        let status = desired(&policy("Enforce"), &state, None, operator, &Time(Timestamp::UNIX_EPOCH));
         assert_eq!((status.scope, status.observed_generation), (Some(scope), Some(3)));
     }
 }

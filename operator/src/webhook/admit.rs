@@ -16,7 +16,6 @@ use berth_operator_core::{
     decision::DecisionId,
     image_policy::Rules,
     memory::{Belief, Known},
-    pulling::is_named,
 };
 use berth_registry_core::{ImageReference, Pattern};
 use berth_trust::{Anchors, FACTS_OUTDATED, Judgement, Policy, Verdict};
@@ -26,7 +25,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::webhook::{
     decisions::{Decisions, Judged},
-    directory::{Directory, NoRegistry},
+    directory::Directory,
     looks::{Looks, Source, Unseen, Why},
     metrics::Reviews,
     policies::Policies,
@@ -175,14 +174,7 @@ impl Admission {
 
     /// On whose account an image's registry is asked; the error is a finding: that it may not be asked.
     fn source(&self, asking: &Asking<'_>, image: &ImageReference) -> Result<Source, Finding> {
-        match self.directory.permits(asking.namespace, &image.host) {
-            Ok(()) => Ok(Source::own()),
-            Err(NoRegistry::NotOurs(_)) if is_named(asking.images, image) => match asking.request.pulling() {
-                Ok(pulling) => Ok(Source::pod(pulling)),
-                Err(error) => Err(Finding::uncheckable(error.reason(), &error, false)),
-            },
-            Err(error) => Err(Finding::uncheckable(error.reason(), &error, error.is_transient())),
-        }
+        self.directory.source(asking.namespace, asking.images, image, || asking.request.pulling())
     }
 
     async fn check_one(&self, asking: &Asking<'_>, image: &ImageReference) -> Finding {
@@ -279,11 +271,8 @@ impl Admission {
 
     /// What to look at an image with: the anchors of every policy that may ask about it, the asking one's among them.
     fn anchors_for(&self, asking: &Asking<'_>, image: &ImageReference) -> Anchors {
-        // Outside, too, so that one look serves them all: there anybody may ask.
-        let may_ask = |namespace: &str| {
-            matches!(self.directory.permits(namespace, &image.host), Ok(()) | Err(NoRegistry::NotOurs(_)))
-        };
-        let mut anchors = self.policies.anchors_for(image, may_ask);
+        let concerns = |namespace: &str| self.directory.may_concern(namespace, image);
+        let mut anchors = self.policies.anchors_for(image, concerns);
         // It may have been replaced by a newer revision meanwhile.
         anchors.extend(asking.policy.anchors().clone());
         anchors

@@ -8,8 +8,12 @@ use std::{
 };
 
 use berth_client::{Client, ClientError, Credentials, Endpoint, Reach};
-use berth_operator_core::{pulling::Pulling, registry::of_host};
-use berth_registry_core::ImageReference;
+use berth_operator_core::{
+    admission::{Finding, ReviewError},
+    pulling::{Pulling, is_named},
+    registry::of_host,
+};
+use berth_registry_core::{ImageReference, Pattern};
 use futures::{FutureExt, future::BoxFuture};
 use kube::runtime::reflector::ObjectRef;
 use tokio::sync::watch;
@@ -17,7 +21,7 @@ use tokio::sync::watch;
 use crate::{
     certs::Bundle,
     stores::Stores,
-    webhook::{outside::Outside, tokens::Tokens},
+    webhook::{looks::Source, outside::Outside, tokens::Tokens},
 };
 
 /// Why no registry can be asked about an image.
@@ -98,6 +102,33 @@ pub trait Directory: Send + Sync {
     /// The registry did not accept our credentials: they are not to be used again.
     fn refused(&self, host: &str) {
         let _ = host;
+    }
+}
+
+impl dyn Directory {
+    /// On whose account the registry of an image is asked for a policy of `namespace` that speaks about `patterns`; the
+    /// error is a finding: that it may not be asked. `pulling` says with what the image is pulled.
+    pub fn source(
+        &self,
+        namespace: &str,
+        patterns: &[Pattern],
+        image: &ImageReference,
+        pulling: impl FnOnce() -> Result<Pulling, ReviewError>,
+    ) -> Result<Source, Finding> {
+        match self.permits(namespace, &image.host) {
+            Ok(()) => Ok(Source::own()),
+            Err(NoRegistry::NotOurs(_)) if is_named(patterns, image) => match pulling() {
+                Ok(pulling) => Ok(Source::pod(pulling)),
+                Err(error) => Err(Finding::uncheckable(error.reason(), &error, false)),
+            },
+            Err(error) => Err(Finding::uncheckable(error.reason(), &error, error.is_transient())),
+        }
+    }
+
+    /// Whether what a registry shows may ever be asked for by a policy of `namespace`: outside, too, so that one look serves
+    /// all that may.
+    pub fn may_concern(&self, namespace: &str, image: &ImageReference) -> bool {
+        matches!(self.permits(namespace, &image.host), Ok(()) | Err(NoRegistry::NotOurs(_)))
     }
 }
 

@@ -16,7 +16,7 @@ use berth_operator_core::{
     memory::{Belief, Key, Known, Memory, Moment, Place},
     pulling::Pulling,
 };
-use berth_registry_core::ImageReference;
+use berth_registry_core::{ImageReference, event::Changes};
 use berth_trust::{Anchors, Bounds, FACTS_OUTDATED, Facts};
 use futures::{
     FutureExt,
@@ -24,7 +24,7 @@ use futures::{
 };
 use jiff::Timestamp;
 use tokio::{
-    sync::{Semaphore, oneshot},
+    sync::{Semaphore, oneshot, watch},
     time::timeout,
 };
 
@@ -92,7 +92,7 @@ impl From<ExamineError> for Unseen {
 pub type Look = Result<Option<Arc<Known>>, Unseen>;
 
 /// In whose name a registry is asked.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Source {
     scope: String,
     pulling: Option<Pulling>,
@@ -111,6 +111,11 @@ impl Source {
         // None of these names can hold a zero byte.
         let scope = names.collect::<Vec<_>>().join("\0");
         Self { scope, pulling: Some(pulling) }
+    }
+
+    /// Whether it is [`Source::own`].
+    pub fn is_own(&self) -> bool {
+        self.pulling.is_none()
     }
 
     fn place<'a>(&'a self, image: &'a ImageReference) -> Place<'a> {
@@ -145,6 +150,8 @@ pub enum Why {
     Age,
     /// A registry said that something changed.
     Event,
+    /// It runs.
+    Running,
 }
 
 /// Fetches what reviews need and remembers it.
@@ -157,6 +164,7 @@ pub struct Looks {
     metrics: Looked,
     flights: Mutex<Flights>,
     recent: Mutex<Recent>,
+    changed: watch::Sender<()>,
 }
 
 /// The images that were looked at last, by host and repository.
@@ -172,7 +180,24 @@ impl Looks {
             metrics,
             flights: Mutex::default(),
             recent: Mutex::default(),
+            changed: watch::Sender::default(),
         }
+    }
+
+    /// Content of the registry at `host` changed: what was seen of it before does not count any more.
+    pub fn heed(&self, host: &str, changes: &Changes) {
+        if changes.more {
+            self.memory.host_changed(host);
+        }
+        for repository in &changes.repositories {
+            self.memory.repository_changed(host, repository);
+        }
+        self.changed.send_replace(());
+    }
+
+    /// Fires when content of any registry changed.
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
     }
 
     /// What memory holds about an image.

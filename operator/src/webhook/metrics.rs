@@ -56,7 +56,7 @@ impl Reviews {
 /// Labels of a look at a registry.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct LookLabels {
-    /// `review`, `refusal` or `doubt` if a review waited for it, `age` or `event` if none did.
+    /// `review`, `refusal` or `doubt` if a review waited for it, `age`, `event` or `running` if none did.
     pub why: &'static str,
     /// `seen`, `absent`, or why nothing was seen.
     pub outcome: String,
@@ -89,6 +89,7 @@ impl Looked {
             Why::Doubt => "doubt",
             Why::Age => "age",
             Why::Event => "event",
+            Why::Running => "running",
         };
         let outcome = match look {
             Ok(Some(_)) => "seen",

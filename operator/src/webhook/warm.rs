@@ -40,12 +40,7 @@ impl Warmer {
 
     /// Content of the registry at `host` changed.
     pub(super) fn heed(self: &Arc<Self>, host: &str, changes: &Changes) {
-        if changes.more {
-            self.looks.memory.host_changed(host);
-        }
-        for repository in &changes.repositories {
-            self.looks.memory.repository_changed(host, repository);
-        }
+        self.looks.heed(host, changes);
         let named = changes.images.iter().filter_map(|image| format!("{host}/{image}").parse().ok());
         let named = named.filter(|image: &ImageReference| image.host == host);
         let mut wanted: HashMap<Repository, VecDeque<ImageReference>> = HashMap::new();

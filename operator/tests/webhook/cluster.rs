@@ -9,10 +9,11 @@ use std::{
 use http::{Request, Response};
 use kube::client::Body;
 use serde_json::{Value, json};
+use tokio::sync::watch;
 
 /// Clones share their content.
 #[derive(Clone, Default)]
-pub(crate) struct Cluster(Arc<Mutex<Content>>);
+pub(crate) struct Cluster(Arc<Mutex<Content>>, watch::Sender<()>);
 
 #[derive(Default)]
 struct Content {
@@ -20,6 +21,8 @@ struct Content {
     answers: HashMap<String, (u16, Value)>,
     /// Method, path and body of each write.
     writes: Vec<(String, Value)>,
+    /// What watches of a path are still to be told.
+    events: HashMap<String, Vec<Value>>,
 }
 
 impl Cluster {
@@ -32,6 +35,36 @@ impl Cluster {
     pub(crate) fn fail(&self, request: &str) {
         let status = status(500, "InternalError", "etcd is away");
         self.0.lock().unwrap().answers.insert(request.to_owned(), (500, status));
+    }
+
+    /// From now on `path` lists these objects, and watches of it are told what [`Cluster::tell`] says.
+    pub(crate) fn list(&self, path: &str, items: &[Value]) {
+        let meta = json!({"resourceVersion": "1"});
+        self.answer(
+            &format!("GET {path}"),
+            json!({"apiVersion": "v1", "kind": "List", "metadata": meta, "items": items}),
+        );
+    }
+
+    /// An object of a path that is watched is new, or different.
+    pub(crate) fn tell(&self, path: &str, object: &Value) {
+        let event = json!({"type": "MODIFIED", "object": object});
+        self.0.lock().unwrap().events.entry(path.to_owned()).or_default().push(event);
+        self.1.send_replace(());
+    }
+
+    /// A body with what happened at a path, once something has. The watch is then taken up again.
+    async fn watch(&self, path: &str) -> Response<Body> {
+        let mut told = self.1.subscribe();
+        loop {
+            let events = self.0.lock().unwrap().events.remove(path);
+            if let Some(events) = events {
+                let lines: String = events.iter().map(|event| format!("{event}\n")).collect();
+                return Response::new(Body::from(lines.into_bytes()));
+            }
+            // Ends with the test.
+            let _ = told.changed().await;
+        }
     }
 
     /// What was written with PATCH.
@@ -53,6 +86,9 @@ impl Cluster {
     }
 
     async fn respond(self, request: Request<Body>) -> Result<Response<Body>, Infallible> {
+        if request.uri().query().is_some_and(|query| query.contains("watch=true")) {
+            return Ok(self.watch(request.uri().path()).await);
+        }
         let key = format!("{} {}", request.method(), request.uri().path());
         let body = request.into_body().collect_bytes().await.unwrap();
         let mut content = self.0.lock().unwrap();

@@ -1,5 +1,6 @@
-//! The webhook as the API server and registries meet it: over TLS, in this process, with a registry that can misbehave.
-//! Needs neither root nor network beyond loopback (R-OPR-6, R-SIG-1, R-OPS-3).
+//! The webhook as the API server and registries meet it: over TLS, in this process, with a registry that can misbehave; and
+//! the controller that judges with the same knowledge what runs. Needs neither root nor network beyond loopback (R-OPR-6,
+//! R-OPR-7, R-SIG-1, R-OPS-3).
 
 #![allow(clippy::unwrap_used, reason = "all of this crate is test code")]
 
@@ -12,6 +13,7 @@ mod load;
 mod memory;
 mod registry;
 mod reviews;
+mod running;
 mod serving;
 mod warm;
 
