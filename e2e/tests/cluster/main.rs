@@ -16,6 +16,7 @@ mod policies;
 mod registry;
 mod replication;
 mod rolling;
+mod running;
 mod schema;
 mod tenants;
 mod trust;
