@@ -17,7 +17,7 @@ pub(super) trait Column: Copy + Ord + 'static {
     fn name(self) -> &'static str;
 }
 
-/// Rows in the order in which they were first added.
+/// Rows in the order in which they were first added, those of one thing together.
 #[derive(Debug)]
 pub(super) struct Table<C = Peer> {
     rows: Vec<Row<C>>,
@@ -52,8 +52,11 @@ impl<C: Column> Table<C> {
         let Reading { what, unit, value } = reading;
         let known = self.rows.iter().position(|row| row.what == what && row.unit == unit);
         let at = known.unwrap_or_else(|| {
-            self.rows.push(Row { what, unit, samples: BTreeMap::new() });
-            self.rows.len() - 1
+            // Not every column has every figure; those of one thing stand together all the same.
+            let last = self.rows.iter().rposition(|row| row.what == what);
+            let at = last.map_or(self.rows.len(), |last| last + 1);
+            self.rows.insert(at, Row { what, unit, samples: BTreeMap::new() });
+            at
         });
         self.rows[at].samples.entry(column).or_default().push(value);
     }
@@ -141,11 +144,13 @@ mod tests {
         ] {
             table.add(peer, Reading { what: "GET".into(), unit: "requests/s", value });
         }
+        table.add(Peer::Nginx, Reading { what: "PUT".into(), unit: "requests/s", value: 1.0 });
         table.add(Peer::Berth, Reading { what: "GET".into(), unit: "µs CPU each", value: 12.34 });
         let text = table.markdown();
         let rows: Vec<&str> = text.lines().skip(2).collect();
         let first = "| GET | requests/s | 61,234 (60,000–80,000) |  | 120,000 (120,000–120,000) |  | 0.51 |";
-        assert_eq!(rows, [first, "|  | µs CPU each | 12.3 (12.3–12.3) |  |  |  |  |"]);
+        let second = "|  | µs CPU each | 12.3 (12.3–12.3) |  |  |  |  |";
+        assert_eq!(rows, [first, second, "| PUT | requests/s |  |  | 1.00 (1.00–1.00) |  |  |"]);
     }
 
     #[test]
