@@ -5,7 +5,7 @@
 use std::{borrow::Cow, collections::BTreeMap, fmt::Display, iter};
 
 use berth_registry_core::{Digest, ImageReference, Pattern, reference::InvalidImageReference};
-use berth_trust::Verdict;
+use berth_trust::{Verdict, printable};
 use k8s_openapi::{api::core::v1::ObjectReference, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -450,13 +450,6 @@ fn complaint(policy: &str, subject: &Subject, finding: &Finding) -> Option<Strin
         Err(error) => error.to_string(),
     };
     Some(format!("{explanation} ({}; ImagePolicy {policy})", subject.places()))
-}
-
-/// Headers carry warnings, terminals show messages: neither takes control characters, whatever a registry sent.
-fn printable(text: &str) -> String {
-    const MAX: usize = 2048;
-    let clean = text.chars().map(|c| if c.is_control() { ' ' } else { c });
-    if text.chars().count() > MAX { clean.take(MAX).chain(['…']).collect() } else { clean.collect() }
 }
 
 #[cfg(test)]

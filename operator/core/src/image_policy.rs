@@ -1,24 +1,21 @@
 //! From an `ImagePolicy`, as it is stored, to rules that can be applied to a review. Whatever is wrong with a policy, it
 //! has rules: it then governs at least what it says it governs, and lets nothing pass.
 
-mod authority;
+mod inline;
 mod invalid;
 mod material;
-mod requirement;
 mod scope;
 mod words;
 
 use std::collections::BTreeMap;
 
-use berth_crds::{ImagePolicySpec, image_policy as written};
-use berth_registry_core::Pattern;
-use berth_trust::{Policy, Unmatched};
+use berth_crds::{ImagePolicySpec, image_policy as stored};
+use berth_registry_core::{Pattern, policy};
+use berth_trust::{Policy, patterns};
 
 use crate::admission::{Mode, Uncheckable};
 
-use invalid::spec;
-use requirement::{exception, requirement};
-use scope::patterns;
+use inline::Inlined;
 
 pub use invalid::InvalidPolicy;
 pub use material::{AUTHORITIES, Material, PUBLIC_KEY, TIMESTAMP_AUTHORITIES, TRUST_ROOT, secrets};
@@ -46,19 +43,21 @@ impl Rules {
     pub fn new(spec: &ImagePolicySpec, secrets: &Secrets) -> Self {
         let mode = mode(spec.mode);
         let uncheckable = match spec.uncheckable {
-            Some(written::Uncheckable::Warn) => Uncheckable::Warn,
-            Some(written::Uncheckable::Deny) | None => Uncheckable::Deny,
-        };
-        let unmatched = match spec.unmatched {
-            Some(written::Unmatched::Deny) => Unmatched::Deny,
-            Some(written::Unmatched::Allow) | None => Unmatched::Allow,
+            Some(stored::Uncheckable::Warn) => Uncheckable::Warn,
+            Some(stored::Uncheckable::Deny) | None => Uncheckable::Deny,
         };
         let images = match patterns(&spec.images) {
             Ok(images) => images,
-            Err(error) => return Self { mode, ..Self::broken(error) },
+            Err(error) => {
+                let path = format!("spec.{}", error.path);
+                return Self { mode, ..Self::broken(invalid::spec(path, error.cause)) };
+            }
         };
-        let governed = if unmatched == Unmatched::Deny { every_image() } else { images.clone() };
-        Self { mode, uncheckable, images: governed, policy: policy(spec, images, unmatched, secrets) }
+        let images = match spec.unmatched {
+            Some(stored::Unmatched::Deny) => every_image(),
+            Some(stored::Unmatched::Allow) | None => images,
+        };
+        Self { mode, uncheckable, images, policy: policy(spec, secrets) }
     }
 
     /// The rules of a policy whose own scope is not known: it governs every image and lets none pass.
@@ -68,41 +67,30 @@ impl Rules {
     }
 }
 
+/// A policy in the form that needs no Secrets any more, for whoever judges elsewhere.
+pub fn written(spec: &ImagePolicySpec, secrets: &Secrets) -> Result<policy::Policy, InvalidPolicy> {
+    Inlined::new(spec, secrets).map(|inlined| inlined.policy)
+}
+
 fn every_image() -> Vec<Pattern> {
     "**".parse().into_iter().collect()
 }
 
 /// The mode that a policy writes.
-pub fn mode(mode: written::Mode) -> Mode {
+pub fn mode(mode: stored::Mode) -> Mode {
     match mode {
-        written::Mode::Enforce => Mode::Enforce,
-        written::Mode::Warn => Mode::Warn,
-        written::Mode::Audit => Mode::Audit,
+        stored::Mode::Enforce => Mode::Enforce,
+        stored::Mode::Warn => Mode::Warn,
+        stored::Mode::Audit => Mode::Audit,
     }
 }
 
-fn policy(
-    policy: &ImagePolicySpec,
-    images: Vec<Pattern>,
-    unmatched: Unmatched,
-    secrets: &Secrets,
-) -> Result<Policy, InvalidPolicy> {
+fn policy(policy: &ImagePolicySpec, secrets: &Secrets) -> Result<Policy, InvalidPolicy> {
     for (path, written) in [("spec.namespaces", &policy.namespaces), ("spec.objects", &policy.objects)] {
         written.as_ref().map_or(Ok(()), |written| selector(path, written).map(drop))?;
     }
-    let requirements = policy.require.iter().enumerate();
-    let requirements =
-        requirements.map(|(index, written)| requirement(&format!("spec.require[{index}]"), written, secrets));
-    let exceptions = policy.exceptions.iter().enumerate();
-    let exceptions =
-        exceptions.map(|(index, written)| exception(&format!("spec.exceptions[{index}]"), written));
-    Policy::new(
-        images,
-        unmatched,
-        requirements.collect::<Result<_, _>>()?,
-        exceptions.collect::<Result<_, _>>()?,
-    )
-    .map_err(|error| spec("spec.require", error))
+    let inlined = Inlined::new(policy, secrets)?;
+    Policy::compile(&inlined.policy).map_err(|error| inlined.invalid(error))
 }
 
 #[cfg(test)]

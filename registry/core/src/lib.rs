@@ -12,6 +12,7 @@ pub mod manifest;
 pub mod name;
 pub mod pack;
 pub mod pattern;
+pub mod policy;
 pub mod protocol;
 pub mod record;
 pub mod reference;

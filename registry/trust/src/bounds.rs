@@ -32,6 +32,13 @@ pub(crate) fn clip(text: &str) -> String {
     text.chars().take(120).collect()
 }
 
+/// For headers and terminals, which take no control characters, whatever a registry sent; long texts are cut.
+pub fn printable(text: &str) -> String {
+    const MAX: usize = 2048;
+    let clean = text.chars().map(|c| if c.is_control() { ' ' } else { c });
+    if text.chars().count() > MAX { clean.take(MAX).chain(['…']).collect() } else { clean.collect() }
+}
+
 /// There is more evidence than we look at; no verdict can be given.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the image has more {what} than the limit of {bound}")]

@@ -26,10 +26,13 @@ mod signed;
 pub mod sigstore;
 mod validity;
 mod verdict;
+mod written;
+
+pub use berth_registry_core::policy::Unmatched;
 
 pub use anchor::{Anchor, AnchorId, Anchors};
 pub use authority::{Authority, By};
-pub use bounds::{Bounds, BoundsExceeded};
+pub use bounds::{Bounds, BoundsExceeded, printable};
 pub use condition::{Condition, InvalidCondition};
 pub use evidence::{Artifact, Described, Evidence, Index, kind};
 pub use facts::{Cause, Facts, Form, Place, Refusal, Says, Signer, Statement};
@@ -37,8 +40,8 @@ pub use key::{InvalidKey, PublicKey, holds_private_key};
 pub use matcher::{InvalidMatcher, Matcher};
 pub use policy::{
     Exception, FACTS_OUTDATED, ImagePattern, InvalidImagePattern, InvalidPolicy, Policy, Requirement,
-    Unmatched,
 };
 pub use quorum::Quorum;
 pub use validity::Validity;
 pub use verdict::{Cure, Finding, Ground, Judgement, Verdict, Way, What};
+pub use written::{Flaw, InvalidWritten, patterns};

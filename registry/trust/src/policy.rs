@@ -3,7 +3,9 @@
 
 use std::{collections::BTreeSet, str::FromStr};
 
-use berth_registry_core::{Digest, ImageReference, Pattern, digest::InvalidDigest, pattern::InvalidPattern};
+use berth_registry_core::{
+    Digest, ImageReference, Pattern, digest::InvalidDigest, pattern::InvalidPattern, policy::Unmatched,
+};
 use jiff::Timestamp;
 
 use crate::{
@@ -63,15 +65,6 @@ pub enum Requirement {
     },
     /// The object names it by digest.
     Digest,
-}
-
-/// What becomes of images that a policy does not list.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unmatched {
-    /// The policy does not speak about them.
-    Allow,
-    /// They are denied.
-    Deny,
 }
 
 /// Images by name, optionally down to one digest: `host/repo/**` or `host/repo@sha256:…`.
