@@ -17,6 +17,7 @@ use crate::{
         token_review::{ApiServer, TokenReviewError, TokenReviewer},
     },
     engine::EngineOptions,
+    gate::Gate,
     http::App,
     redirects::Redirects,
     reload::Files,
@@ -28,6 +29,8 @@ use crate::{
 pub struct Live {
     /// Who may do what.
     pub auth: Authenticator,
+    /// What those who may only pull are refused.
+    pub gate: Option<Gate>,
     /// What the prune job applies.
     pub lifecycle: Arc<[LifecycleRule]>,
     /// Who fetches blobs from the store itself.
@@ -144,7 +147,13 @@ async fn live(
         None => None,
     };
     Ok(Live {
-        auth: Authenticator { anonymous: settings.anonymous, users, tokens },
+        auth: Authenticator {
+            anonymous: settings.anonymous,
+            users,
+            pull_only: settings.pull_only_users.iter().cloned().collect(),
+            tokens,
+        },
+        gate: settings.gate.clone(),
         lifecycle: settings.lifecycle.as_slice().into(),
         redirects: settings.redirects.clone(),
         slow_requests: settings.slow_requests,

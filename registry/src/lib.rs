@@ -6,6 +6,7 @@ pub mod cli;
 pub mod configuration;
 pub mod engine;
 pub mod events;
+pub mod gate;
 pub mod http;
 pub mod jobs;
 pub mod limits;

@@ -73,6 +73,11 @@ struct TenantLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PolicyLabels {
+    policy: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct KindLabels {
     kind: &'static str,
 }
@@ -121,6 +126,7 @@ pub struct Metrics {
     slow: Counter,
     certificate: Gauge<i64, AtomicI64>,
     logins_refused: Counter,
+    pulls_refused: Family<PolicyLabels, Counter>,
     pruned: Counter,
     collected: Family<OutcomeLabels, Counter>,
     bytes_freed: Counter,
@@ -156,6 +162,7 @@ impl Default for Metrics {
             slow: Counter::default(),
             certificate: Gauge::default(),
             logins_refused: Counter::default(),
+            pulls_refused: Family::default(),
             pruned: Counter::default(),
             collected: Family::default(),
             bytes_freed: Counter::default(),
@@ -225,6 +232,11 @@ impl Metrics {
             self.certificate.clone(),
         );
         registry.register("logins_refused", "Requests with wrong credentials", self.logins_refused.clone());
+        registry.register(
+            "pulls_refused",
+            "Manifests that the gate refused to those who may only pull, by `policy` that forbids them",
+            self.pulls_refused.clone(),
+        );
         registry.register("pruned_images", "Images removed by lifecycle rules", self.pruned.clone());
         registry.register(
             "collected",
@@ -333,6 +345,13 @@ impl Metrics {
     /// Credentials were wrong.
     pub fn login_refused(&self) {
         self.logins_refused.inc();
+    }
+
+    /// Policies refused a manifest.
+    pub fn pull_refused(&self, policies: &[String]) {
+        for policy in policies {
+            self.pulls_refused.get_or_create(&PolicyLabels { policy: policy.clone() }).inc();
+        }
     }
 
     /// A lifecycle rule removed an image.

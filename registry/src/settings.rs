@@ -16,7 +16,14 @@ use berth_registry_core::{
 use http::Uri;
 use serde::de::DeserializeOwned;
 
-use crate::{limits, redirects::Redirects, reload::Unreadable, store::URLS, traces::MILLION};
+use crate::{
+    gate::{Gate, InvalidGate},
+    limits,
+    redirects::Redirects,
+    reload::Unreadable,
+    store::URLS,
+    traces::MILLION,
+};
 
 const DEFAULT_LISTEN: &str = "0.0.0.0:5000";
 const STORES: [&str; 5] = ["memory:", "file:///", "s3://", "gs://", "az://"];
@@ -42,8 +49,12 @@ pub struct Settings {
     pub tls: Option<TlsFiles>,
     /// The users file.
     pub htpasswd: Option<PathBuf>,
+    /// Users who may only pull.
+    pub pull_only_users: Vec<String>,
     /// What a caller without credentials may do.
     pub anonymous: Anonymous,
+    /// What those who may only pull are refused.
+    pub gate: Option<Gate>,
     /// `ServiceAccounts` that may call.
     pub service_accounts: Option<ServiceAccounts>,
     /// What the prune job applies.
@@ -143,6 +154,9 @@ pub enum SettingsError {
     /// More than all.
     #[error("traces.samplingRatePerMillion is {0}: it must be from 0 to 1000000")]
     SamplingRate(u32),
+    /// Policies that nobody could judge by.
+    #[error(transparent)]
+    Gate(#[from] InvalidGate),
     /// A rule that removes nothing or everything.
     #[error("lifecycle rule {0} must have exactly one of keepLast and olderThan")]
     RuleAction(u32),
@@ -228,6 +242,8 @@ impl Settings {
             tls,
             htpasswd: overrides.htpasswd.or(file.htpasswd),
             anonymous: overrides.anonymous.or(file.anonymous).unwrap_or_default(),
+            pull_only_users: file.pull_only_users,
+            gate: file.gate.map(Gate::new).transpose()?,
             service_accounts: file.service_accounts,
             lifecycle: file.lifecycle,
             upload_memory: uploads.memory.map_or(limits::UPLOAD_MEMORY, in_memory),

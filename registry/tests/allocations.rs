@@ -72,7 +72,7 @@ fn a_warm_manifest() {
     log.take_tracing();
     let (metrics, events) = (Arc::new(Metrics::default()), Events::default());
     let live = Arc::new(ArcSwap::from_pointee(Live {
-        auth: Authenticator { anonymous: Anonymous::Write, users: None, tokens: None },
+        auth: Authenticator { anonymous: Anonymous::Write, ..Authenticator::default() },
         ..Live::default()
     }));
     let app = App {

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::{age::Age, pattern::Pattern, size::Size};
+use crate::{age::Age, pattern::Pattern, policy::Policy, size::Size};
 
 /// `berth.yaml`: everything that `berth-registry serve` can be told. Flags and `BERTH_…` variables override it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,15 +28,21 @@ pub struct ServerConfig {
     /// Serve without TLS. Exactly one of `tls` and `plainHttp` is set.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub plain_http: bool,
-    /// Users: an htpasswd file with bcrypt hashes. Each user may do everything.
+    /// Users: an htpasswd file with bcrypt hashes. Each user may do everything, but for those of `pullOnlyUsers`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub htpasswd: Option<PathBuf>,
+    /// Names of users who may only pull, such as the one that nodes log in as.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub pull_only_users: Vec<String>,
     /// What a caller without credentials may do.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub anonymous: Option<Anonymous>,
     /// Kubernetes `ServiceAccounts` that may call, proven by `TokenReview`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub service_accounts: Option<ServiceAccounts>,
+    /// Which images are refused to those who may only pull; none are if unset.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gate: Option<Gate>,
     /// What `POST /berth/v1/prune` applies.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub lifecycle: Vec<LifecycleRule>,
@@ -80,7 +86,9 @@ impl ServerConfig {
     pub fn fixed(self) -> Self {
         Self {
             anonymous: None,
+            pull_only_users: Vec::new(),
             service_accounts: None,
+            gate: None,
             lifecycle: Vec::new(),
             undelete_window: None,
             upload_lease: None,
@@ -173,6 +181,44 @@ pub enum Role {
     Push,
     /// Start the maintenance jobs (prune, gc, scrub) and ask what they know (usage, explain); nothing else.
     Maintain,
+}
+
+/// Which images are refused to those who may only pull. Who may push sees them all, or nobody could sign.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Gate {
+    /// The host by which policies name this registry: their patterns are compared with `host/repository`.
+    pub host: String,
+    /// Who is refused nothing all the same, as `serviceAccounts` names it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub exempt: Vec<String>,
+    /// An image must satisfy each one that speaks about it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub policies: Vec<GatePolicy>,
+}
+
+/// One policy of the gate: exactly one of `policy` and `refuses`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct GatePolicy {
+    /// For messages: `NAMESPACE/NAME` of the `ImagePolicy`.
+    pub name: String,
+    /// What its images must show.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<Policy>,
+    /// It is out of order, and refuses all that it governs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refuses: Option<OutOfOrder>,
+}
+
+/// A policy that cannot judge.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct OutOfOrder {
+    /// Globs over `host/repository` of what it governs.
+    pub images: Vec<Pattern>,
+    /// Why it cannot.
+    pub cause: String,
 }
 
 /// One lifecycle rule. An image is judged by the first rule, by priority, that selects it.
@@ -330,8 +376,10 @@ mod tests {
             tls: Some(TlsFiles { cert: "/a".into(), key: "/b".into() }),
             plain_http: true,
             htpasswd: path(),
+            pull_only_users: vec!["a".to_owned()],
             anonymous: Some(Anonymous::Read),
             service_accounts: Some(ServiceAccounts { audience: "a".to_owned(), allow: Vec::new() }),
+            gate: Some(Gate { host: "a".to_owned(), exempt: Vec::new(), policies: Vec::new() }),
             lifecycle: vec![LifecycleRule {
                 priority: 1,
                 description: None,

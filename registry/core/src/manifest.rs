@@ -21,6 +21,9 @@ pub const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list
 /// Media type of the empty JSON object, used as a config without content.
 pub const OCI_EMPTY: &str = "application/vnd.oci.empty.v1+json";
 
+/// How the media types of layers begin that runtimes unpack.
+const LAYERS: [&str; 2] = ["application/vnd.oci.image.layer.", "application/vnd.docker.image.rootfs."];
+
 /// A content descriptor (image-spec, "Descriptor"); unknown fields are dropped, the manifest's bytes keep them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -185,6 +188,20 @@ impl Manifest {
     pub fn blobs(&self) -> impl Iterator<Item = &Descriptor> {
         self.config.iter().chain(self.layers.iter().filter(|layer| layer.urls.is_empty()))
     }
+
+    /// Whether a container could come of it: an image with layers of a file system, or an index of something that is not
+    /// said to be an artifact. Signatures and attestations are none.
+    pub fn is_runnable(&self) -> bool {
+        let is_layer = |media_type: &str| {
+            LAYERS.iter().any(|kind| {
+                media_type.get(..kind.len()).is_some_and(|start| start.eq_ignore_ascii_case(kind))
+            })
+        };
+        match self.kind {
+            Kind::Image => self.layers.iter().any(|layer| is_layer(&layer.media_type)),
+            Kind::Index => self.manifests.iter().any(|child| child.artifact_type.is_none()),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -209,6 +226,37 @@ mod tests {
         assert_eq!(manifest.artifact_type.as_deref(), Some("a/b"));
         assert_eq!(manifest.subject.unwrap().digest.to_string(), D);
         assert_eq!(manifest.kind, Kind::Image);
+    }
+
+    /// R-OPR-6: what a runtime unpacks is an image, whatever else its manifest says that it is.
+    #[rstest]
+    #[case::layer("", &["application/vnd.oci.image.layer.v1.tar+gzip"], true)]
+    #[case::docker("", &["application/vnd.docker.image.rootfs.diff.tar.gzip"], true)]
+    #[case::foreign("", &["application/vnd.docker.image.rootfs.foreign.diff.tar"], true)]
+    #[case::loud("", &["Application/vnd.OCI.image.layer.v1.tar"], true)]
+    #[case::disguised(r#""artifactType":"application/vnd.dev.sigstore.bundle.v0.3+json","#, &["application/vnd.oci.image.layer.v1.tar"], true)]
+    #[case::among_others("", &["application/vnd.in-toto+json", "application/vnd.oci.image.layer.v1.tar"], true)]
+    #[case::nothing("", &[], false)]
+    #[case::signature("", &["application/vnd.dev.cosign.simplesigning.v1+json"], false)]
+    #[case::attestation("", &["application/vnd.in-toto+json"], false)]
+    #[case::chart("", &["application/vnd.cncf.helm.chart.content.v1.tar+gzip"], false)]
+    fn what_can_run(#[case] extra: &str, #[case] layers: &[&str], #[case] runs: bool) {
+        let layers: Vec<_> = layers
+            .iter()
+            .map(|kind| format!(r#"{{"mediaType":"{kind}","digest":"{D}","size":1}}"#))
+            .collect();
+        let text = image(extra).replace(r#""layers":[]"#, &format!(r#""layers":[{}]"#, layers.join(",")));
+        assert_eq!(Manifest::parse(Some(OCI_MANIFEST), text.as_bytes()).unwrap().is_runnable(), runs);
+    }
+
+    #[rstest]
+    #[case("", false)]
+    #[case(r#"{"mediaType":"m","digest":"D","size":1,"artifactType":"a/b"}"#, false)]
+    #[case(r#"{"mediaType":"m","digest":"D","size":1,"artifactType":"a/b"},{"mediaType":"m","digest":"D","size":1}"#, true)]
+    fn what_an_index_may_lead_to(#[case] children: &str, #[case] runs: bool) {
+        let children = children.replace("\"D\"", &format!("\"{D}\""));
+        let text = format!(r#"{{"schemaVersion":2,"manifests":[{children}]}}"#);
+        assert_eq!(Manifest::parse(Some(OCI_INDEX), text.as_bytes()).unwrap().is_runnable(), runs);
     }
 
     #[test]

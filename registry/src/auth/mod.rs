@@ -4,6 +4,8 @@
 pub mod htpasswd;
 pub mod token_review;
 
+use std::collections::HashSet;
+
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use berth_registry_core::config::{Anonymous, Role};
 use http::{HeaderMap, header::AUTHORIZATION};
@@ -95,6 +97,8 @@ pub struct Authenticator {
     pub anonymous: Anonymous,
     /// The users file, if there is one.
     pub users: Option<Users>,
+    /// Users who may only pull; the others may do everything.
+    pub pull_only: HashSet<String>,
     /// How tokens are checked, if they are accepted.
     pub tokens: Option<TokenReviewer>,
 }
@@ -110,7 +114,9 @@ impl Authenticator {
                 }
                 let users = self.users.as_ref().ok_or(AuthError::Refused)?;
                 Box::pin(users.check(&user, password)).await?;
-                Ok(Caller { name: Some(user), grant: Grant::Everything })
+                let pulls = self.pull_only.contains(&user);
+                let grant = if pulls { Grant::Role(Role::Pull) } else { Grant::Everything };
+                Ok(Caller { name: Some(user), grant })
             }
             Some(Ok(Credentials::Bearer(token))) => {
                 Box::pin(self.tokens.as_ref().ok_or(AuthError::Refused)?.check(&token)).await

@@ -43,6 +43,7 @@ impl Engine {
             tags.push((tag, &options.condition));
         }
 
+        let _changing = self.changing(repository);
         // A push that cannot end well leaves nothing behind; of two that race for a tag, `move_tag` lets one win.
         let unconditional = tags.iter().filter(|(_, condition)| **condition == Condition::None);
         gather(
@@ -156,6 +157,7 @@ impl Engine {
         repository: &RepositoryName,
         digest: &Digest,
     ) -> Result<(), EngineError> {
+        let _changing = self.changing(repository);
         // Which tags go is seen before it dies: what is tagged with it later, because it is pushed again, stays.
         let tags = self.tags_of(repository, digest).await?;
         let machine = DeleteManifest::new(Timestamp::now());

@@ -43,6 +43,7 @@ mod part_memory;
 mod record_cache;
 mod references;
 mod referrers;
+mod revisions;
 mod scrub;
 mod sink;
 mod tags;
@@ -55,6 +56,7 @@ pub use error::EngineError;
 use link_cache::LinkCache;
 use part_memory::PartMemory;
 use record_cache::RecordCache;
+use revisions::Revisions;
 
 /// A client's body as it arrives.
 pub type ByteStream = BoxStream<'static, Result<Bytes, std::io::Error>>;
@@ -240,6 +242,7 @@ struct Inner {
     links: LinkCache,
     tags: RecordCache<TagRecord>,
     manifests: RecordCache<(ManifestRecord, Bytes)>,
+    revisions: Revisions,
 }
 
 impl Engine {
@@ -266,6 +269,7 @@ impl Engine {
                 links: LinkCache::new(options.link_cache),
                 tags: RecordCache::new(TAG_CACHE),
                 manifests: RecordCache::new(MANIFEST_CACHE),
+                revisions: Revisions::default(),
                 options: ArcSwap::from_pointee(options),
             }),
         }

@@ -37,6 +37,9 @@ struct Known {
     /// The blobs that it holds on to: each 16 hex digits.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     holds: String,
+    /// The manifests that it lists, if it can be pulled, in the same form; none if nobody looked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    lists: Option<String>,
     /// Since when it is pending, if it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pending: Option<Timestamp>,
@@ -45,18 +48,29 @@ struct Known {
 impl Known {
     fn new(record: &ManifestRecord, size: usize, etag: String) -> Self {
         let blobs = if record.state.is_reference() { record.blobs.as_slice() } else { &[] };
+        let lists = if record.state.is_visible() { record.manifests.as_slice() } else { &[] };
+        let short = |digests: &[Digest]| digests.iter().filter_map(|digest| digest.hex().get(..16)).collect();
         Self {
             etag,
             size: record.state.is_visible().then_some(size as u64),
-            holds: blobs.iter().filter_map(|blob| blob.hex().get(..16)).collect(),
+            holds: short(blobs),
+            lists: Some(short(lists)),
             pending: (record.state == State::Pending).then_some(record.pushed),
         }
     }
 
     fn holds(&self) -> impl Iterator<Item = Short> {
-        let chunks = self.holds.as_bytes().chunks_exact(16);
-        chunks.filter_map(|hex| Short::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok())
+        shorts(&self.holds)
     }
+
+    fn lists(&self, child: Short) -> bool {
+        self.lists.as_deref().is_some_and(|lists| shorts(lists).any(|short| short == child))
+    }
+}
+
+fn shorts(text: &str) -> impl Iterator<Item = Short> {
+    let chunks = text.as_bytes().chunks_exact(16);
+    chunks.filter_map(|hex| Short::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok())
 }
 
 /// The references of one repository, as of the last [`Self::scan`].
@@ -87,7 +101,9 @@ impl References {
         for entry in listed {
             let name = entry.key.strip_prefix(&prefix).unwrap_or_default();
             match before.remove(name) {
-                Some(same) if same.etag == entry.meta.etag => drop(known.insert(name.to_owned(), same)),
+                Some(same) if same.etag == entry.meta.etag && same.lists.is_some() => {
+                    drop(known.insert(name.to_owned(), same))
+                }
                 _ => missing.push(entry.key),
             }
         }
@@ -113,6 +129,13 @@ impl References {
     /// A manifest that holds on to a blob, pending ones included.
     pub(super) fn holder(&self, blob: &Digest) -> Option<Digest> {
         self.holders.get(&short(blob))?.parse().ok()
+    }
+
+    /// Manifests that can be pulled and list another one, or one whose digest begins alike.
+    fn parents(&self, child: &Digest) -> impl Iterator<Item = Digest> {
+        let child = short(child);
+        let manifests = self.manifests.iter().flatten();
+        manifests.filter(move |(_, known)| known.lists(child)).filter_map(|(name, _)| name.parse().ok())
     }
 
     /// The sizes of the manifests that can be pulled.
@@ -163,5 +186,21 @@ impl Engine {
         references.scan(self).await?;
         references.save(self).await;
         Ok(references.holder(blob))
+    }
+
+    /// The indexes of the repository that list a manifest, at most `limit` of them.
+    pub async fn indexes_of(
+        &self,
+        repository: &RepositoryName,
+        manifest: &Digest,
+        limit: usize,
+    ) -> Result<Vec<Digest>, EngineError> {
+        let mut references = References::new(repository);
+        references.scan(self).await?;
+        references.save(self).await;
+        let mut parents: Vec<_> = references.parents(manifest).collect();
+        parents.sort_unstable();
+        parents.truncate(limit);
+        Ok(parents)
     }
 }

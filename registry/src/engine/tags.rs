@@ -175,6 +175,7 @@ impl Engine {
         tag: &Tag,
         condition: &Condition,
     ) -> Result<(), EngineError> {
+        let _changing = self.changing(repository);
         let key = key::tag(repository, tag.as_str());
         let Some((there, etag)) = self.read_record::<TagRecord>(&key).await? else {
             return Err(EngineError::ManifestUnknown(tag.to_string()));

@@ -45,6 +45,9 @@ async fn get(call: Call, name: &RepositoryName, reference: &Reference) -> Result
         Some((tag, at)) => Box::pin(call.engine.get_manifest_as_of(name, tag, at)).await?,
         None => call.engine.get_manifest(name, reference).await?,
     };
+    if let Some(guard) = &call.guard {
+        Box::pin(guard.pass(&call.engine, &call.caller, name, &manifest)).await?;
+    }
     let has = etag::client_has(&call.headers, &manifest.digest);
     let (status, body) =
         if has { (StatusCode::NOT_MODIFIED, Bytes::new()) } else { (StatusCode::OK, manifest.bytes) };
@@ -70,7 +73,7 @@ fn as_of<'a>(call: &Call, reference: &'a Reference) -> Result<Option<(&'a Tag, T
 }
 
 async fn head(call: Call, name: &RepositoryName, reference: &Reference) -> Result<Response, ApiError> {
-    if as_of(&call, reference)?.is_some() {
+    if as_of(&call, reference)?.is_some() || call.guard.is_some() {
         // The server keeps the headers and drops the body.
         return Box::pin(get(call, name, reference)).await;
     }

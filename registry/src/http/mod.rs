@@ -9,6 +9,7 @@ mod error;
 mod etag;
 mod evidence;
 mod failure;
+mod gate;
 mod health;
 mod management;
 mod manifests;
@@ -31,7 +32,7 @@ use futures::{StreamExt as _, stream};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Version, header};
 
 pub use self::access_log::Sent;
-use self::{access_log::Exchange, error::ApiError, query::Query, route::Route};
+use self::{access_log::Exchange, error::ApiError, gate::Guard, query::Query, route::Route};
 use crate::{
     auth::{Action, Caller},
     configuration::Shared,
@@ -81,6 +82,8 @@ struct Call {
     query: Query,
     /// Blobs may be fetched from the store itself, by a URL that is good for so long.
     redirect: Option<Duration>,
+    /// What stands between the caller and a manifest.
+    guard: Option<Guard>,
     body: Body,
 }
 
@@ -179,6 +182,7 @@ async fn answer(exchange: &Exchange, request: Request<Body>) -> Result<Response,
             .as_ref()
             .filter(|redirects| !head.headers.contains_key(NO_REDIRECT) && redirects.concern(exchange.peer()))
             .map(|redirects| redirects.lifetime),
+        guard: Guard::before(caller, live, app),
         method: head.method,
         headers: head.headers,
         body,

@@ -12,6 +12,7 @@ mod collection;
 mod configuration;
 mod crash;
 mod drain;
+mod gate;
 mod health;
 mod kills;
 mod login;

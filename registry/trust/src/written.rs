@@ -237,9 +237,8 @@ fn notary(path: &str, notation: &written::Notation) -> Result<By, InvalidWritten
         |name: &str, error| InvalidWritten::new(Flaw::Certificates, format!("{path}.{name}"), error);
     let mut store = NotaryStore::new(trust_store).map_err(|error| unusable("trustStore", error))?;
     if let Some(pem) = timestamp_authorities {
-        store = store
-            .with_timestamp_authorities(pem)
-            .map_err(|error| unusable("timestampAuthorities", error))?;
+        store =
+            store.with_timestamp_authorities(pem).map_err(|error| unusable("timestampAuthorities", error))?;
     }
     let identities = Identities::parse(identities.iter().map(String::as_str))
         .map_err(|error| field(format!("{path}.identities"), error))?;

@@ -238,3 +238,39 @@ async fn a_manifest_is_written_in_five_waves() {
     assert!(calls.iter().rposition(|call| call.starts_with("GET l/")).unwrap() < at("PUT n/a!t/"));
     assert!(at("PUT n/a!g/") < at("PUT n/a!t/"), "the hint before the tag");
 }
+
+/// R-OPR-6: a warm gate asks the store for nothing that a pull does not ask for anyway; a cold one says what it takes.
+#[tokio::test]
+async fn a_warm_gate_asks_for_nothing_more() {
+    let key = "-----BEGIN PUBLIC KEY-----\nMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEVBiFo/TiNcGHDnMC5qcTrn2s8zZ0\n\
+               cJQ2C9XkKAyPvZXIivQxaTPRXQAodApL2oI/Vo+bK979KcWrzEn/f0B/bg==\n-----END PUBLIC KEY-----\n";
+    let config = serde_json::json!({"host": "r.io", "policies": [{"name": "a/b", "policy": {
+        "images": ["r.io/**"],
+        "require": [{"signature": {"authorities": [{"name": "a", "key": {"pem": key}}]}}],
+    }}]});
+    let gate = serde_json::from_value(config).unwrap();
+    let gate = crate::gate::Gate::believing(gate, Duration::MAX).unwrap();
+    let mut bench = Bench::new().await;
+    let repo = repo("a");
+    let config = push_blob(&bench.engine, &repo, "{}").await;
+    let layer = r#""layers":[{"mediaType":"application/vnd.oci.image.layer.v1.tar","#;
+    let bytes = image(&[&config, &config], "");
+    let bytes = String::from_utf8(bytes.to_vec()).unwrap().replace(r#""layers":[{"mediaType":"a/b","#, layer);
+    push(&bench.engine, &repo, "v1", bytes.into()).await;
+    bench.fresh().await;
+    let manifest = bench.engine.get_manifest(&repo, &tag("v1")).await.unwrap();
+    bench.spent("GET manifest by tag", 2);
+    assert!(gate.pass(&bench.engine, &repo, &manifest).await.is_err());
+    // Two tags, the list of referrers, and who lists it: that of so few manifests is read from them.
+    bench.spent("gate, cold, an image without evidence", 5);
+    assert!(gate.pass(&bench.engine, &repo, &manifest).await.is_err());
+    bench.spent("gate, warm", 0);
+    push_blob(&bench.engine, &repo, "{ }").await;
+    bench.store.calls();
+    assert!(gate.pass(&bench.engine, &repo, &manifest).await.is_err());
+    bench.spent("gate, warm, after a blob", 0);
+    push(&bench.engine, &repo, "sig", attached(&config, &manifest.digest, "sig", "")).await;
+    bench.store.calls();
+    assert!(gate.pass(&bench.engine, &repo, &manifest).await.is_err());
+    bench.spent("gate, after a push, with a referrer that is no evidence", 7);
+}
