@@ -67,11 +67,10 @@ pub(super) fn install(cluster: &Cluster, host: &str, authority: &str, key: &str)
 
 /// Has it asked about Pods of a namespace, or about none.
 pub(super) fn ask(cluster: &Cluster, namespace: Option<&str>) -> Outcome {
-    let Some(namespace) = namespace else {
-        let kinds = "validatingwebhookconfigurations,mutatingwebhookconfigurations";
-        cluster.kubectl(&["delete", kinds, WEBHOOKS, "--ignore-not-found"])?;
-        return Ok(());
-    };
+    // Made anew each time: it has written into those that are there.
+    let kinds = "validatingwebhookconfigurations,mutatingwebhookconfigurations";
+    cluster.kubectl(&["delete", kinds, WEBHOOKS, "--ignore-not-found"])?;
+    let Some(namespace) = namespace else { return Ok(()) };
     cluster.kubectl(&["label", "--overwrite", "namespace", namespace, &format!("{LABEL}=true")])?;
     for kind in ["ValidatingWebhookConfiguration", "MutatingWebhookConfiguration"] {
         cluster.apply(&webhooks(kind).to_string())?;
