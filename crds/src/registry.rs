@@ -88,9 +88,13 @@ pub struct RegistrySpec {
     pub paused: bool,
 }
 
-/// Who may call.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+/// Who may call, and what is refused to whom.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("!has(self.pullOnlyUsers) || has(self.users)")
+        .message("pullOnlyUsers names some of the users in the Secret users: write that, too")
+)]
 pub struct Access {
     /// What callers without credentials may do; nothing if not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -98,6 +102,17 @@ pub struct Access {
     /// Secret with the key `htpasswd`: users with bcrypt hashes, who may pull, push and delete.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub users: Option<SecretReference>,
+    /// Those of the users who may only pull, such as the one that nodes log in as.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(min = 1, max = 64), inner(length(min = 1, max = 255)))]
+    pub pull_only_users: Vec<String>,
+    /// Whether images that ImagePolicies forbid are refused to callers who may only pull. These are the policies in mode
+    /// `Enforce` that bind the Pods of this namespace: its own, and those of the operator's namespace that select it; one
+    /// with `objects` is left out, since a registry does not know what an image is pulled for. Policies name the images
+    /// of this Registry by its endpoint, `NAME.NAMESPACE.svc.cluster.local/**`. Who may push is refused nothing, or
+    /// nobody could sign. Not if not given.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub enforce_image_policies: bool,
     /// Globs over tags that cannot be moved to another image once they exist, for example `v*`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(min = 1, max = 32), inner(length(min = 1, max = 128), regex(pattern = GLOB)))]

@@ -5,6 +5,7 @@ pub mod bucket;
 pub mod build;
 pub mod config;
 pub mod error;
+pub mod gate;
 pub mod jobs;
 pub mod network;
 pub mod status;

@@ -12,7 +12,10 @@ use berth_operator_core::{
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Secret};
 use kube::{Api, api::ListParams};
 
-use super::ReconcileError;
+use super::{
+    ReconcileError,
+    gate::{self, wants_gate},
+};
 use crate::{
     Context,
     certs::{Authority, controller::read_authority},
@@ -34,7 +37,11 @@ pub(super) async fn fetch(
 ) -> Result<Fetched, ReconcileError> {
     let secrets: Api<Secret> = Api::namespaced(context.client.clone(), &owner.namespace);
     let claims: Api<PersistentVolumeClaim> = Api::namespaced(context.client.clone(), &owner.namespace);
-    let mut world = World { policies: policies(context, owner).await?, ..World::default() };
+    let mut world = World {
+        policies: policies(context, owner).await?,
+        image_policies: if wants_gate(registry) { gate::fetch(context, owner).await? } else { Vec::new() },
+        ..World::default()
+    };
     for name in secret_names(registry) {
         if let Some(secret) = secrets.get_opt(name).await? {
             world.secrets.insert(name.to_owned(), secret.data.unwrap_or_default());

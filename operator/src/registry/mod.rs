@@ -4,6 +4,7 @@
 mod apply;
 mod build;
 mod fetch;
+mod gate;
 mod probe;
 mod status;
 mod validate;

@@ -1,8 +1,8 @@
 //! What makes the controller look at a Registry: itself, its children, the Secrets and claims that its spec names, the
-//! `ReplicationPolicies` that read or write it, its prune runs, and a new certificate authority. Secrets are watched by
-//! their metadata only.
+//! `ReplicationPolicies` that read or write it, its prune runs, and a new certificate authority; if it enforces
+//! `ImagePolicies`, these, their Secrets and its namespace. Secrets are watched by their metadata only.
 
-use berth_crds::{Registry, ReplicationPolicy};
+use berth_crds::{ImagePolicy, Registry, ReplicationPolicy};
 use berth_operator_core::{
     objects::{self, REGISTRY_LABEL},
     registry::validate::{claim_names, secret_names},
@@ -13,7 +13,7 @@ use k8s_openapi::{
     api::{
         apps::v1::Deployment,
         batch::v1::{CronJob, Job},
-        core::v1::{ConfigMap, PersistentVolumeClaim, Secret, Service, ServiceAccount},
+        core::v1::{ConfigMap, Namespace, PersistentVolumeClaim, Secret, Service, ServiceAccount},
         networking::v1::NetworkPolicy,
         policy::v1::PodDisruptionBudget,
     },
@@ -29,6 +29,7 @@ use kube::{
 };
 use serde::de::DeserializeOwned;
 
+use super::gate;
 use crate::{Context, stores::Guarded};
 
 type Registries = Controller<Guarded<Registry>>;
@@ -45,8 +46,18 @@ pub(super) fn controller(context: &Context) -> Registries {
     let controller = owns::<NetworkPolicy>(controller, context);
     let controller = owns::<PodDisruptionBudget>(controller, context);
     let controller = owns::<CronJob>(controller, context);
-    let controller = named_by::<Secret>(controller, context, &registries, secret_names);
-    let controller = named_by::<PersistentVolumeClaim>(controller, context, &registries, claim_names);
+    let (operator, policies) = (context.settings.namespace.clone(), context.stores.image_policies.clone());
+    let controller =
+        named_by::<Secret>(controller, context, &registries, move |registry, namespace, name| {
+            (is_in(registry, namespace) && secret_names(registry).contains(&name))
+                || (gate::concerns(registry, &operator, namespace)
+                    && gate::is_named(&policies, namespace, name))
+        });
+    let controller =
+        named_by::<PersistentVolumeClaim>(controller, context, &registries, |registry, namespace, name| {
+            is_in(registry, namespace) && claim_names(registry).contains(&name)
+        });
+    let controller = gated(controller, context, &registries);
     let controller = prune_runs(controller, context);
     let controller = replicated(controller, context);
     let bundle = context.bundle.clone();
@@ -73,12 +84,26 @@ where
     apis.into_iter().fold(controller, |controller, api| controller.owns(api, config.clone()))
 }
 
-/// Objects that a spec names.
+fn is_in(registry: &Registry, namespace: &str) -> bool {
+    registry.metadata.namespace.as_deref() == Some(namespace)
+}
+
+/// The Registries that parse and of which something holds.
+fn those(
+    registries: &Store<Guarded<Registry>>,
+    holds: impl Fn(&Registry) -> bool,
+) -> Vec<ObjectRef<Guarded<Registry>>> {
+    let registries = registries.state();
+    let parsed = registries.iter().filter_map(|registry| registry.0.as_ref().ok());
+    parsed.filter(|registry| holds(registry)).map(|registry| reference(&registry.metadata)).collect()
+}
+
+/// Objects, by namespace and name, that a Registry depends on.
 fn named_by<K>(
     controller: Registries,
     context: &Context,
     registries: &Store<Guarded<Registry>>,
-    names: fn(&Registry) -> Vec<&str>,
+    names: impl Fn(&Registry, &str, &str) -> bool + Clone + Send + Sync + 'static,
 ) -> Registries
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
@@ -90,15 +115,27 @@ where
 {
     let apis = context.scope.apis::<PartialObjectMeta<K>>(&context.client);
     apis.into_iter().fold(controller, |controller, api| {
-        let registries = registries.clone();
+        let (registries, names) = (registries.clone(), names.clone());
         controller.watches(api, watcher::Config::default(), move |object| {
-            let (namespace, name) = (object.metadata.namespace.clone(), object.name_any());
-            registries.state().into_iter().filter_map(move |registry| {
-                let registry = registry.0.as_ref().ok()?;
-                let same = registry.metadata.namespace == namespace;
-                (same && names(registry).contains(&name.as_str())).then(|| reference(&registry.metadata))
-            })
+            let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
+            those(&registries, |registry| names(registry, &namespace, &name))
         })
+    })
+}
+
+/// `ImagePolicies` that a Registry enforces, and the labels of its namespace, by which they select it.
+fn gated(controller: Registries, context: &Context, registries: &Store<Guarded<Registry>>) -> Registries {
+    let policies = Api::<Guarded<ImagePolicy>>::all(context.client.clone());
+    let namespaces = Api::<PartialObjectMeta<Namespace>>::all(context.client.clone());
+    let (operator, of_policy, of_namespace) =
+        (context.settings.namespace.clone(), registries.clone(), registries.clone());
+    let controller = controller.watches(policies, watcher::Config::default(), move |policy| {
+        let namespace = policy.meta().namespace.clone().unwrap_or_default();
+        those(&of_policy, |registry| gate::concerns(registry, &operator, &namespace))
+    });
+    controller.watches(namespaces, watcher::Config::default(), move |namespace| {
+        let name = namespace.name_any();
+        those(&of_namespace, |registry| gate::wants_gate(registry) && is_in(registry, &name))
     })
 }
 

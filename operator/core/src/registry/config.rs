@@ -95,11 +95,13 @@ pub fn server_config(registry: &ValidRegistry, installation: &Installation, moun
         store_ca_file: mounts.store_ca.as_ref().map(|mount| mount.file("ca.crt")),
         tls: Some(TlsFiles { cert: mounts.tls.file("tls.crt"), key: mounts.tls.file("tls.key") }),
         htpasswd: mounts.users.as_ref().map(|mount| mount.file("htpasswd")),
+        pull_only_users: registry.pull_only_users.clone(),
         anonymous: Some(registry.anonymous),
         service_accounts: Some(ServiceAccounts {
             audience: endpoint(namespace, name),
             allow: registry.grants.clone(),
         }),
+        gate: registry.gate.clone(),
         lifecycle: registry.rules.clone(),
         undelete_window: registry.undelete_window,
         immutable_tags: registry.immutable_tags.clone(),

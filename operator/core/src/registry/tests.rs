@@ -12,6 +12,7 @@ use rstest::rstest;
 use serde_json::{Value, json};
 
 mod clouds;
+mod gate;
 
 use super::{
     status::{Facts, Observed, Unready},
@@ -63,7 +64,7 @@ fn world() -> World {
     };
     World {
         secrets: [
-            ("users".to_owned(), data(&["htpasswd"])),
+            ("users".to_owned(), [("htpasswd".to_owned(), ByteString(b"ci:x\nnode:x\n".to_vec()))].into()),
             ("s3".to_owned(), data(&["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"])),
             ("s3-ca".to_owned(), data(&["ca.crt"])),
             ("google".to_owned(), data(&["credentials.json"])),
@@ -73,7 +74,7 @@ fn world() -> World {
         ]
         .into(),
         claims: vec!["old".to_owned()],
-        policies: Vec::new(),
+        ..World::default()
     }
 }
 

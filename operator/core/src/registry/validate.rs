@@ -1,6 +1,10 @@
 //! From spec and world to a Registry that can be built: references resolved, texts parsed, unions closed.
 
-use std::{collections::BTreeMap, fmt, str::FromStr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    str::FromStr,
+};
 
 use berth_crds::{
     Registry, ReplicationPolicy, SecretReference,
@@ -12,7 +16,7 @@ use berth_crds::{
 use berth_registry_core::{
     Pattern,
     age::{Age, InvalidAge},
-    config::{self, LifecycleRule, RedirectMode, Redirects, Role, ServiceAccountGrant},
+    config::{self, Gate, LifecycleRule, RedirectMode, Redirects, Role, ServiceAccountGrant},
 };
 use k8s_openapi::ByteString;
 
@@ -20,6 +24,7 @@ use super::{
     Installation, RegistryError,
     bucket::Bucket,
     data_claim,
+    gate::{self, Bound},
     jobs::{Schedule, Task, usual_time},
     maintenance_account, replication_account,
 };
@@ -34,6 +39,8 @@ pub struct World {
     pub claims: Vec<String>,
     /// `ReplicationPolicies` of the namespace, in the order of their names.
     pub policies: Vec<ReplicationPolicy>,
+    /// `ImagePolicies` that bind Pods of the namespace, in the order of their names, if the spec asks for them.
+    pub image_policies: Vec<Bound>,
 }
 
 /// Where content is kept.
@@ -65,8 +72,12 @@ pub struct ValidRegistry {
     pub anonymous: config::Anonymous,
     /// Name of the Secret with users.
     pub users: Option<String>,
+    /// Users who may only pull.
+    pub pull_only_users: Vec<String>,
     /// `ServiceAccounts` that may call.
     pub grants: Vec<ServiceAccountGrant>,
+    /// Which images are refused to those who may only pull.
+    pub gate: Option<Gate>,
     /// Tags that cannot be moved.
     pub immutable_tags: Vec<Pattern>,
     /// Which clients are sent to the bucket.
@@ -113,7 +124,13 @@ pub fn validate(
     let spec = &registry.spec;
     let access = spec.access.clone().unwrap_or_default();
     if let Some(users) = &access.users {
-        secret(world, users, "access.users", &["htpasswd"], "the key htpasswd")?;
+        let data = secret(world, users, "access.users", &["htpasswd"], "the key htpasswd")?;
+        check_pull_only(&access.pull_only_users, data)?;
+    }
+    let exempt = [installation.namespace.as_str(), "kube-system"];
+    if access.enforce_image_policies && exempt.contains(&owner.namespace.as_str()) {
+        let cause = "no ImagePolicy binds the Pods of this namespace: put the Registry elsewhere";
+        return Err(invalid("access.enforceImagePolicies", &cause));
     }
     if let Some(Traces { headers, ca, .. }) = &spec.traces {
         if let Some(headers) = headers {
@@ -128,8 +145,12 @@ pub fn validate(
     let mut rules = lifecycle.rules.iter().map(rule).collect::<Result<Vec<_>, _>>()?;
     rules.sort_by_key(|rule| rule.priority);
     let schedules = schedules(&lifecycle, &owner, &storage);
+    let grants = grants(&owner, installation, !schedules.is_empty(), &world.policies);
+    let gate = access.enforce_image_policies.then(|| gate::gate(&owner, &grants, &world.image_policies));
     Ok(ValidRegistry {
-        grants: grants(&owner, installation, !schedules.is_empty(), &world.policies),
+        grants,
+        gate,
+        pull_only_users: access.pull_only_users,
         replicas: spec.replicas.unwrap_or(1),
         storage,
         anonymous: match access.anonymous {
@@ -150,6 +171,19 @@ pub fn validate(
         paused: spec.paused,
         owner,
     })
+}
+
+/// A name that is misspelt would leave its user with all rights.
+fn check_pull_only(names: &[String], users: &BTreeMap<String, ByteString>) -> Result<(), RegistryError> {
+    let file = users.get("htpasswd").map(|file| String::from_utf8_lossy(&file.0)).unwrap_or_default();
+    let known: BTreeSet<_> = file.lines().filter_map(|line| Some(line.trim().split_once(':')?.0)).collect();
+    match names.iter().find(|name| !known.contains(name.as_str())) {
+        Some(name) => {
+            let cause = format!("the Secret of access.users has no user {name:?}");
+            Err(invalid("access.pullOnlyUsers", &cause))
+        }
+        None => Ok(()),
+    }
 }
 
 fn storage(spec: &SpecStorage, name: &str, world: &World) -> Result<Storage, RegistryError> {
