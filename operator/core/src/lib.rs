@@ -1,6 +1,7 @@
 //! Pure rules of the operator: desired objects, status, schedules, images in a Pod.
 
 pub mod admission;
+pub mod asking;
 pub mod certificate;
 pub mod conditions;
 pub mod decision;

@@ -1,14 +1,20 @@
 //! With what a Pod pulls its images: the pull secrets that it and its `ServiceAccount` name, and which of their
-//! credentials are for an image. `webhook` reads the Secrets where it may; here is decided what of them goes to whom.
+//! credentials are for an image. The webhook and the kubectl plugin read the Secrets, each where it may; here is decided
+//! what of them goes to whom.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::collections::BTreeMap;
 
 use base64::{Engine, prelude::BASE64_STANDARD};
-use berth_registry_core::{ImageReference, Pattern};
+use berth_registry_core::ImageReference;
+use k8s_openapi::api::core::v1::Secret;
 use serde::Deserialize;
 
 /// The most Secrets that one Pod and its `ServiceAccount` may name.
 pub const MAX_SECRETS: usize = 16;
+
+/// The type of Secrets with logins, and the one key in them.
+const TYPE: &str = "kubernetes.io/dockerconfigjson";
+const KEY: &str = ".dockerconfigjson";
 
 /// Whose pull secrets count for a Pod.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -64,35 +70,49 @@ struct Named {
     name: Option<String>,
 }
 
-#[derive(Deserialize)]
-struct Config {
+/// Logins by registry: what a pull secret holds, and Docker's `config.json`.
+#[derive(Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct Logins {
     auths: BTreeMap<String, Entry>,
 }
 
-#[derive(Deserialize)]
+#[derive(Clone, Deserialize)]
 struct Entry {
     auth: Option<String>,
     username: Option<String>,
     password: Option<String>,
 }
 
-/// The login that a pull secret holds for an image; `config` is the value of `.dockerconfigjson`. Only an entry for this
-/// very host counts: no pattern, no parent domain, no other port (CVE-2025-27403). Of several, the one whose path is longest.
-/// `None` also for what cannot be read: a kubelet goes on without it, too.
-pub fn login(config: &[u8], image: &ImageReference) -> Option<Login> {
-    let config: Config = serde_json::from_slice(config).ok()?;
-    let entries = config.auths.into_iter().filter_map(|(key, entry)| Some((covers(&key, image)?, entry)));
-    let (_, entry) = entries.max_by_key(|(length, _)| *length)?;
-    let given = entry.username.zip(entry.password).filter(|(username, _)| !username.is_empty());
-    let (username, password) = given.or_else(|| {
-        let text = String::from_utf8(BASE64_STANDARD.decode(entry.auth?).ok()?).ok()?;
-        text.split_once(':').map(|(username, password)| (username.to_owned(), password.to_owned()))
-    })?;
-    Some(Login { username, password })
+impl Logins {
+    /// What a Secret holds; none if it is no pull secret or cannot be read: a kubelet goes on without it, too.
+    pub fn of(secret: &Secret) -> Option<Self> {
+        let data = secret.data.as_ref().filter(|_| secret.type_.as_deref() == Some(TYPE))?;
+        Self::parse(&data.get(KEY)?.0).ok()
+    }
+
+    /// Reads Docker's format. The error may repeat what it could not read.
+    pub fn parse(config: &[u8]) -> Result<Self, serde_json::Error> {
+        serde_json::from_slice(config)
+    }
+
+    /// The login for an image. Only an entry for this very host counts: no pattern, no parent domain, no other port
+    /// (CVE-2025-27403). Of several, the one whose path is longest.
+    pub fn login(&self, image: &ImageReference) -> Option<Login> {
+        let entries = self.auths.iter().filter_map(|(key, entry)| Some((covers(key, image)?, entry)));
+        let (_, entry) = entries.max_by_key(|(length, _)| *length)?;
+        let given = entry.username.as_deref().zip(entry.password.as_deref());
+        if let Some((username, password)) = given.filter(|(username, _)| !username.is_empty()) {
+            return Some(Login { username: username.to_owned(), password: password.to_owned() });
+        }
+        let text = String::from_utf8(BASE64_STANDARD.decode(entry.auth.as_deref()?).ok()?).ok()?;
+        let (username, password) = text.split_once(':').filter(|(username, _)| !username.is_empty())?;
+        Some(Login { username: username.to_owned(), password: password.to_owned() })
+    }
 }
 
-/// How many bytes of the repository an entry speaks for, if it is for the image at all.
-fn covers(key: &str, image: &ImageReference) -> Option<usize> {
+/// How many bytes of the repository an entry of Docker's format speaks for, if it is for the image at all.
+pub fn covers(key: &str, image: &ImageReference) -> Option<usize> {
     let key = key.strip_prefix("https://").or_else(|| key.strip_prefix("http://")).unwrap_or(key);
     let (host, path) = key.split_once('/').unwrap_or((key, ""));
     // An image reference knows how hosts are written: case, Docker's names, the usual port.
@@ -108,19 +128,6 @@ fn covers(key: &str, image: &ImageReference) -> Option<usize> {
     let within = path.is_empty()
         || repository.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
     within.then_some(path.len())
-}
-
-/// Whether a policy with these patterns names the host of an image in full, and the host can be one of the public
-/// network: nobody has a foreign host called by a pattern that merely happens to match it.
-pub fn is_named(patterns: &[Pattern], image: &ImageReference) -> bool {
-    let host = image.host.rsplit_once(':').map_or(image.host.as_str(), |(host, _)| host);
-    let inside = ["localhost", ".local", ".svc", ".internal"].iter().any(|end| host.ends_with(end));
-    let name = image.name();
-    let names = |pattern: &Pattern| {
-        let host = pattern.as_str().split_once('/').map(|(host, _)| host);
-        host == Some(image.host.as_str()) && pattern.matches(&name)
-    };
-    !inside && host.contains('.') && host.parse::<IpAddr>().is_err() && patterns.iter().any(names)
 }
 
 #[cfg(test)]
@@ -145,7 +152,7 @@ mod tests {
 
     fn password(auths: &Value, image: &str) -> Option<String> {
         let config = json!({"auths": auths}).to_string();
-        login(config.as_bytes(), &image.parse().unwrap()).map(|login| login.password)
+        Logins::parse(config.as_bytes()).unwrap().login(&image.parse().unwrap()).map(|login| login.password)
     }
 
     /// CVE-2025-27403: whose name merely looks like the host's gets nothing.
@@ -184,31 +191,31 @@ mod tests {
     }
 
     #[rstest]
-    #[case(b"")]
-    #[case(b"{}")]
-    #[case(br#"{"auths": {"ghcr.io": {"auth": "no base64"}}}"#)]
-    #[case(br#"{"auths": {"ghcr.io": {"identitytoken": "x"}}}"#)]
-    fn what_cannot_be_read_is_none(#[case] config: &[u8]) {
-        assert!(login(config, &"ghcr.io/acme/app".parse().unwrap()).is_none());
+    #[case::empty("")]
+    #[case::nothing("{}")]
+    #[case::no_base64(r#"{"auths": {"ghcr.io": {"auth": "no base64"}}}"#)]
+    #[case::nobody(r#"{"auths": {"ghcr.io": {"auth": "OnB3"}}}"#)]
+    #[case::token(r#"{"auths": {"ghcr.io": {"identitytoken": "x"}}}"#)]
+    fn what_cannot_be_read_is_none(#[case] config: &str) {
+        assert!(secret(TYPE, KEY, config).and_then(|logins| logins.login(&image())).is_none());
     }
 
-    /// A foreign host is called only where a policy names it in full.
     #[rstest]
-    #[case("ghcr.io/acme/**", "ghcr.io/acme/app", true)]
-    #[case("ghcr.io:8443/**", "ghcr.io:8443/app", true)]
-    #[case("docker.io/library/*", "alpine", true)]
-    #[case("ghcr.io/other/**", "ghcr.io/acme/app", false)]
-    #[case("**", "ghcr.io/acme/app", false)]
-    #[case("*.io/**", "ghcr.io/acme/app", false)]
-    #[case("*/acme/*", "ghcr.io/acme/app", false)]
-    #[case("registry.gone.svc.cluster.local/**", "registry.gone.svc.cluster.local/app", false)]
-    #[case("api.kube-system.svc/**", "api.kube-system.svc/app", false)]
-    #[case("metadata.google.internal/**", "metadata.google.internal/app", false)]
-    #[case("localhost:5000/**", "localhost:5000/app", false)]
-    #[case("10.0.0.1/**", "10.0.0.1/app", false)]
-    #[case("169.254.169.254:80/**", "169.254.169.254:80/app", false)]
-    #[case("[::1]:5000/**", "[::1]:5000/app", false)]
-    fn hosts_are_named_in_full(#[case] pattern: &str, #[case] image: &str, #[case] expected: bool) {
-        assert_eq!(is_named(&[pattern.parse().unwrap()], &image.parse().unwrap()), expected);
+    #[case::pull_secret(TYPE, KEY, true)]
+    #[case::opaque("Opaque", KEY, false)]
+    #[case::older_format("kubernetes.io/dockercfg", ".dockercfg", false)]
+    #[case::other_key(TYPE, "config.json", false)]
+    fn secrets_are_told_by_their_type(#[case] kind: &str, #[case] key: &str, #[case] expected: bool) {
+        let logins = secret(kind, key, r#"{"auths": {"ghcr.io": {"username": "u", "password": "p"}}}"#);
+        assert_eq!(logins.and_then(|logins| logins.login(&image())).is_some(), expected);
+    }
+
+    fn secret(kind: &str, key: &str, config: &str) -> Option<Logins> {
+        let data = json!({key: BASE64_STANDARD.encode(config)});
+        Logins::of(&serde_json::from_value(json!({"type": kind, "data": data})).unwrap())
+    }
+
+    fn image() -> ImageReference {
+        "ghcr.io/acme/app".parse().unwrap()
     }
 }

@@ -10,8 +10,8 @@ use std::{
 use berth_client::{Client, ClientError, Credentials, Endpoint, Reach};
 use berth_operator_core::{
     admission::{Finding, ReviewError},
-    pulling::{Pulling, is_named},
-    registry::of_host,
+    asking::{self, NotAsked, is_named},
+    pulling::Pulling,
 };
 use berth_registry_core::{ImageReference, Pattern};
 use futures::{FutureExt, future::BoxFuture};
@@ -27,12 +27,9 @@ use crate::{
 /// Why no registry can be asked about an image.
 #[derive(Debug, thiserror::Error)]
 pub enum NoRegistry {
-    /// Evidence comes from Registries of this cluster, unless a policy says otherwise.
-    #[error(
-        "{0} is no Registry of this cluster: registries elsewhere are asked only if the policy names their host in full, \
-         for example {0}/**"
-    )]
-    NotOurs(String),
+    /// The policy may not have it asked.
+    #[error(transparent)]
+    NotAsked(#[from] NotAsked),
     /// The Pod's pull secrets cannot be read.
     #[error("the pull secrets in the namespace {namespace} cannot be read: {cause}")]
     PullSecrets {
@@ -40,19 +37,6 @@ pub enum NoRegistry {
         namespace: String,
         /// What the API server said.
         cause: String,
-    },
-    /// A tenant's policy must not make the operator call another tenant's registry.
-    #[error(
-        "{host} belongs to the namespace {owner}: a policy of the namespace {policy} may ask the Registries of its own \
-         namespace only; a policy in the operator's namespace may ask all"
-    )]
-    OtherNamespace {
-        /// As the image names it.
-        host: String,
-        /// Namespace of the Registry.
-        owner: String,
-        /// Namespace of the policy.
-        policy: String,
     },
     /// There is nothing yet to trust the Registry by.
     #[error("Berth's certificate authority is not there yet")]
@@ -66,18 +50,22 @@ impl NoRegistry {
     /// Stable name.
     pub fn reason(&self) -> &'static str {
         match self {
-            Self::NotOurs(_) => "NotARegistry",
-            Self::OtherNamespace { .. } => "OtherNamespace",
+            Self::NotAsked(error) => error.reason(),
             Self::NoAuthority => "NoAuthority",
             Self::PullSecrets { .. } => "PullSecretsUnreadable",
             Self::Client(error) => error.reason(),
         }
     }
 
+    /// Whether the host is none of this cluster's Registries.
+    pub fn is_elsewhere(&self) -> bool {
+        matches!(self, Self::NotAsked(NotAsked::NotOurs(_)))
+    }
+
     /// Whether there may be one a moment later.
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::NotOurs(_) | Self::OtherNamespace { .. } => false,
+            Self::NotAsked(_) => false,
             Self::NoAuthority | Self::PullSecrets { .. } => true,
             Self::Client(error) => error.is_transient(),
         }
@@ -117,7 +105,7 @@ impl dyn Directory {
     ) -> Result<Source, Finding> {
         match self.permits(namespace, &image.host) {
             Ok(()) => Ok(Source::own()),
-            Err(NoRegistry::NotOurs(_)) if is_named(patterns, image) => match pulling() {
+            Err(error) if error.is_elsewhere() && is_named(patterns, image) => match pulling() {
                 Ok(pulling) => Ok(Source::pod(pulling)),
                 Err(error) => Err(Finding::uncheckable(error.reason(), &error, false)),
             },
@@ -128,7 +116,7 @@ impl dyn Directory {
     /// Whether what a registry shows may ever be asked for by a policy of `namespace`: outside, too, so that one look serves
     /// all that may.
     pub fn may_concern(&self, namespace: &str, image: &ImageReference) -> bool {
-        matches!(self.permits(namespace, &image.host), Ok(()) | Err(NoRegistry::NotOurs(_)))
+        self.permits(namespace, &image.host).err().is_none_or(|error| error.is_elsewhere())
     }
 }
 
@@ -158,15 +146,13 @@ impl Registries {
 
 impl Directory for Registries {
     fn permits(&self, namespace: &str, host: &str) -> Result<(), NoRegistry> {
-        let not_ours = || NoRegistry::NotOurs(host.to_owned());
-        let (name, owner) = of_host(host).ok_or_else(not_ours)?;
-        if namespace != owner && namespace != self.operator_namespace {
-            let (host, owner, policy) = (host.to_owned(), owner.to_owned(), namespace.to_owned());
-            return Err(NoRegistry::OtherNamespace { host, owner, policy });
+        let (name, owner) = asking::registry(&self.operator_namespace, namespace, host)?;
+        let registry = self.stores.registries.get(&ObjectRef::new(name).within(owner));
+        if registry.is_some_and(|registry| registry.0.is_ok()) {
+            Ok(())
+        } else {
+            Err(NotAsked::NotOurs(host.to_owned()).into())
         }
-        let registry =
-            self.stores.registries.get(&ObjectRef::new(name).within(owner)).ok_or_else(not_ours)?;
-        if registry.0.is_ok() { Ok(()) } else { Err(not_ours()) }
     }
 
     fn client(&self, host: &str) -> Result<Client, NoRegistry> {

@@ -8,16 +8,12 @@ use std::{
 };
 
 use berth_client::{Client, Credentials, Endpoint, Reach};
-use berth_operator_core::pulling::{Login, Pulling, login};
+use berth_operator_core::pulling::{Login, Logins, MAX_SECRETS, Pulling};
 use berth_registry_core::{Digest, ImageReference, reference::server};
 use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
 use kube::Api;
 
 use crate::{Scope, webhook::directory::NoRegistry};
-
-/// The type of the Secrets that are read, and the key in them.
-const PULL_SECRET: &str = "kubernetes.io/dockerconfigjson";
-const CONFIG: &str = ".dockerconfigjson";
 
 /// Pull secrets are read again after this time.
 const MAX_AGE: Duration = Duration::from_secs(30);
@@ -25,8 +21,8 @@ const MAX_AGE: Duration = Duration::from_secs(30);
 /// Pods whose secrets, and registries whose connections, are kept.
 const MAX_KEPT: usize = 256;
 
-/// When they were read, and the values of all pull secrets of some Pod.
-type Read = (Instant, Arc<Vec<Vec<u8>>>);
+/// When they were read, and what all pull secrets of some Pod hold.
+type Read = (Instant, Arc<Vec<Logins>>);
 
 /// Makes clients in the name of Pods.
 pub struct Outside {
@@ -84,15 +80,14 @@ impl Outside {
         if !self.scope.contains(&pulling.namespace) {
             return Ok(None);
         }
-        let configs = self.configs(pulling).await?;
-        Ok(configs.iter().find_map(|config| login(config, image)))
+        Ok(self.logins(pulling).await?.iter().find_map(|logins| logins.login(image)))
     }
 
-    async fn configs(&self, pulling: &Pulling) -> Result<Arc<Vec<Vec<u8>>>, NoRegistry> {
-        if let Some((read, configs)) = lock(&self.secrets).get(pulling)
+    async fn logins(&self, pulling: &Pulling) -> Result<Arc<Vec<Logins>>, NoRegistry> {
+        if let Some((read, logins)) = lock(&self.secrets).get(pulling)
             && read.elapsed() < MAX_AGE
         {
-            return Ok(configs.clone());
+            return Ok(logins.clone());
         }
         let unreadable = |error: kube::Error| NoRegistry::PullSecrets {
             namespace: pulling.namespace.clone(),
@@ -108,21 +103,18 @@ impl Outside {
                 references.into_iter().map(|secret| secret.name).filter(|name| !name.is_empty()).collect();
         }
         let api = Api::<Secret>::namespaced(self.client.clone(), &pulling.namespace);
-        let mut configs = Vec::new();
-        for name in names.iter().take(berth_operator_core::pulling::MAX_SECRETS) {
+        let mut logins = Vec::new();
+        for name in names.iter().take(MAX_SECRETS) {
             // A kubelet goes on without a Secret that is not there, too.
-            let Some(secret) = api.get_opt(name).await.map_err(unreadable)? else { continue };
-            if secret.type_.as_deref() == Some(PULL_SECRET) {
-                configs.extend(secret.data.unwrap_or_default().remove(CONFIG).map(|value| value.0));
-            }
+            logins.extend(api.get_opt(name).await.map_err(unreadable)?.as_ref().and_then(Logins::of));
         }
-        let configs = Arc::new(configs);
+        let logins = Arc::new(logins);
         let mut kept = lock(&self.secrets);
         if kept.len() >= MAX_KEPT {
             kept.clear();
         }
-        kept.insert(pulling.clone(), (Instant::now(), configs.clone()));
-        Ok(configs)
+        kept.insert(pulling.clone(), (Instant::now(), logins.clone()));
+        Ok(logins)
     }
 }
 

@@ -28,7 +28,10 @@ use berth_operator::webhook::{
     directory::{Directory, NoRegistry},
     outside::Outside,
 };
-use berth_operator_core::pulling::{Login, Pulling};
+use berth_operator_core::{
+    asking::NotAsked,
+    pulling::{Login, Pulling},
+};
 use berth_registry_core::{Digest, ImageReference};
 use futures::{FutureExt, future::BoxFuture};
 use serde_json::json;
@@ -166,7 +169,7 @@ async fn answer(State(registry): State<Registry>, Path(path): Path<String>, head
 /// Knows this registry only.
 impl Directory for Registry {
     fn permits(&self, _: &str, host: &str) -> Result<(), NoRegistry> {
-        if host == HOST { Ok(()) } else { Err(NoRegistry::NotOurs(host.to_owned())) }
+        if host == HOST { Ok(()) } else { Err(NotAsked::NotOurs(host.to_owned()).into()) }
     }
 
     fn client(&self, host: &str) -> Result<Client, NoRegistry> {
