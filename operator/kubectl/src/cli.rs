@@ -3,10 +3,11 @@
 
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
 use crate::{
     cluster::{self, Cluster},
+    completion,
     documents::Documents,
     forecast, images,
     output::{Format, Outcome, Report, print},
@@ -64,7 +65,7 @@ enum PolicyCommand {
     /// Say what policies would decide, before they are applied.
     ///
     /// With --image, without a cluster: the policies, and the Secrets that they name, come from files, the evidence from the
-    /// registries of the images. Without --image: what would become of the Pods that run in the cluster if the policies were
+    /// registries of the images; only a Registry of the cluster is reached through it. Without --image: what would become of the Pods that run in the cluster if the policies were
     /// applied and the Pods made anew. A policy in mode Warn or Audit denies nothing; its complaints are shown.
     #[command(after_help = TEST_EXAMPLES)]
     Test(policy_test::Arguments),
@@ -108,11 +109,19 @@ const IMAGES_EXAMPLES: &str = "Examples:
   # Everywhere, with what is wrong
   kubectl berth images -A -o wide";
 
-/// Where objects are that do not say it, as kubectl has it.
-const DEFAULT_NAMESPACE: &str = "default";
+/// All commands with their flags.
+pub(crate) fn command() -> clap::Command {
+    Cli::command()
+}
 
 /// Does what the command line says.
 pub fn run() -> ExitCode {
+    let mut arguments = std::env::args_os();
+    if completion::is_asked(arguments.next().as_deref()) {
+        let words: Vec<_> = arguments.map(|word| word.to_string_lossy().into_owned()).collect();
+        print!("{}", completion::complete(command(), &words));
+        return ExitCode::SUCCESS;
+    }
     let cli = Cli::parse();
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -134,10 +143,9 @@ async fn execute(cli: Cli) -> Result<Outcome, Box<dyn std::error::Error>> {
             finish(&forecast::run(&documents, outside, &cluster).await?, output)
         }
         Command::Policy(PolicyCommand::Test(arguments)) => {
-            let namespace = cluster.namespace.as_deref().unwrap_or(DEFAULT_NAMESPACE);
-            finish(&policy_test::run(&arguments, namespace).await?, output)
+            finish(&policy_test::run(&arguments, &cluster).await?, output)
         }
-        Command::Verify(arguments) => finish(&verify::run(&arguments).await?, output),
+        Command::Verify(arguments) => finish(&verify::run(&arguments, &cluster).await?, output),
         Command::Why(arguments) => {
             finish(&why::run(&arguments, &Cluster::connect(&cluster).await?).await?, output)
         }
@@ -160,10 +168,9 @@ fn failed(error: &dyn std::error::Error) -> ExitCode {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory as _;
 
     #[test]
     fn the_command_line_is_consistent() {
-        Cli::command().debug_assert();
+        command().debug_assert();
     }
 }

@@ -19,7 +19,7 @@ use kube::{
 pub(crate) use registries::ClusterRegistries;
 
 /// Where the operator is if nothing says otherwise.
-const OPERATOR_NAMESPACE: &str = "berth-system";
+pub(crate) const OPERATOR_NAMESPACE: &str = "berth-system";
 
 /// Which cluster, as kubectl names it.
 #[derive(Args, Clone, Debug, Default)]
@@ -33,6 +33,14 @@ pub(crate) struct Flags {
     /// Namespace of what does not say where it is.
     #[arg(short, long, global = true)]
     pub(crate) namespace: Option<String>,
+    #[arg(
+        long,
+        global = true,
+        value_name = "NAMESPACE",
+        help = "Namespace of the operator, whose policies bind all; found out where the webhook configuration may be read, else \
+                berth-system"
+    )]
+    pub(crate) operator_namespace: Option<String>,
 }
 
 /// Why the cluster does not answer.
@@ -40,7 +48,7 @@ pub(crate) struct Flags {
 pub(crate) enum ClusterError {
     #[error("no cluster: {0}; name a kubeconfig with --kubeconfig or KUBECONFIG")]
     Kubeconfig(#[from] KubeconfigError),
-    #[error("{what}: {source}")]
+    #[error("{what}: {}", said(source))]
     Api { what: String, source: Box<kube::Error> },
 }
 
@@ -50,11 +58,20 @@ pub(crate) struct Cluster {
     pub(crate) client: Client,
     /// Of what does not say where it is.
     pub(crate) namespace: String,
+    operator_namespace: Option<String>,
 }
 
 /// Names the question in an error of the API server.
 pub(crate) fn asking(what: impl Into<String>) -> impl FnOnce(kube::Error) -> ClusterError {
     move |source| ClusterError::Api { what: what.into(), source: Box::new(source) }
+}
+
+/// An error in the words of the API server, where it has some; a missing right is named in them.
+pub(crate) fn said(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) if !status.message.is_empty() => status.message.clone(),
+        error => error.to_string(),
+    }
 }
 
 impl Cluster {
@@ -67,11 +84,14 @@ impl Cluster {
         };
         let namespace = flags.namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
         let client = Client::try_from(config).map_err(asking("no client for the cluster"))?;
-        Ok(Self { client, namespace })
+        Ok(Self { client, namespace, operator_namespace: flags.operator_namespace.clone() })
     }
 
-    /// The namespace of the operator: the webhook configuration says it, if it may be read.
+    /// The namespace of the operator: the command line or the webhook configuration says it, if that may be read.
     pub(crate) async fn operator_namespace(&self) -> String {
+        if let Some(given) = &self.operator_namespace {
+            return given.clone();
+        }
         let api = Api::<ValidatingWebhookConfiguration>::all(self.client.clone());
         let configuration = api.get_opt(webhook_configuration::NAME).await.ok().flatten();
         let webhooks = configuration.and_then(|configuration| configuration.webhooks).unwrap_or_default();
@@ -92,9 +112,16 @@ impl Cluster {
         Ok(secret.map(data))
     }
 
-    /// A value of a `ConfigMap`.
-    pub(crate) async fn config_value(&self, namespace: &str, name: &str, key: &str) -> Option<String> {
+    /// A value of a `ConfigMap`; none if it is not there.
+    pub(crate) async fn config_value(
+        &self,
+        namespace: &str,
+        name: &str,
+        key: &str,
+    ) -> Result<Option<String>, ClusterError> {
         let api = Api::<ConfigMap>::namespaced(self.client.clone(), namespace);
-        api.get_opt(name).await.ok().flatten()?.data?.remove(key)
+        let what = format!("the ConfigMap {name} of the namespace {namespace} cannot be read");
+        let read = api.get_opt(name).await.map_err(asking(what))?;
+        Ok(read.and_then(|map| map.data?.remove(key)))
     }
 }

@@ -7,9 +7,9 @@ use berth_client::{
     Client,
     examine::{ExamineError, examine},
 };
-use berth_crds::ImagePolicySpec;
 use berth_operator_core::{
     admission::{Answer, Finding, Mode, Subject, subjects},
+    asking::{self, NotAsked, is_named},
     decision::Look,
     image_policy::{InvalidPolicy, Material, Rules},
     images::{ImageUse, Place},
@@ -19,13 +19,16 @@ use berth_trust::{Anchors, Bounds, Policy, Verdict};
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::output::Outcome;
+use crate::{output::Outcome, registries::Registries};
 
 /// A policy, and what it says.
 #[derive(Debug)]
 pub(crate) struct Judge {
     /// `NAMESPACE/NAME`.
     pub(crate) name: String,
+    namespace: String,
+    /// Where the operator is.
+    operator: String,
     pub(crate) rules: Rules,
 }
 
@@ -110,14 +113,10 @@ pub(crate) fn material(data: &BTreeMap<String, Vec<u8>>) -> Material {
 }
 
 impl Judge {
-    /// A policy in `namespace`, with what became of the Secrets that it names.
-    pub(crate) fn new(
-        namespace: &str,
-        name: &str,
-        spec: &ImagePolicySpec,
-        secrets: &BTreeMap<String, Material>,
-    ) -> Self {
-        Self { name: format!("{namespace}/{name}"), rules: Rules::new(spec, secrets) }
+    /// A policy in `namespace`; the operator is in `operator`.
+    pub(crate) fn new(operator: &str, namespace: &str, name: &str, rules: Rules) -> Self {
+        let name = format!("{namespace}/{name}");
+        Self { name, namespace: namespace.to_owned(), operator: operator.to_owned(), rules }
     }
 
     /// Itself, unless the operator would refuse everything for it.
@@ -131,6 +130,17 @@ impl Judge {
     /// What an image must show; none if the policy is not in order.
     pub(crate) fn policy(&self) -> Option<&Policy> {
         self.rules.policy.as_ref().ok()
+    }
+
+    /// What takes the place of a look at the registry of an image, if the operator would not ask it for this policy.
+    pub(crate) fn not_asked(&self, registries: &Registries, image: &ImageReference) -> Option<Look> {
+        let error = asking::registry(&self.operator, &self.namespace, &image.host).err()?;
+        let is_elsewhere = matches!(error, NotAsked::NotOurs(_));
+        if is_elsewhere && (registries.asks_any() || is_named(&self.rules.images, image)) {
+            return None;
+        }
+        let (reason, message) = (error.reason().to_owned(), error.to_string());
+        Some(Look::Unseen { reason, message, transient: false })
     }
 
     /// The image as a subject of this policy; none if the policy does not speak about it.

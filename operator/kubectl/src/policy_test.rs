@@ -7,7 +7,7 @@ use std::{
 
 use berth_operator_core::{
     decision::Look,
-    image_policy::{InvalidPolicy, Material, secrets},
+    image_policy::{InvalidPolicy, Material, Rules, secrets},
 };
 use berth_registry_core::{ImageReference, reference::InvalidImageReference};
 use clap::Args;
@@ -16,6 +16,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::{
+    cluster::{ClusterRegistries, Flags, OPERATOR_NAMESPACE},
     documents::{DocumentError, Documents, WrittenPolicy},
     judge::{Effect, Judge, NotInOrder, Sentence, look, material, unseen},
     output::{Outcome, Report},
@@ -67,15 +68,17 @@ pub(crate) struct Tested {
     results: Vec<Sentence>,
 }
 
-/// Tests the policies of files on images, without a cluster. A policy that does not say where it is counts as one of
-/// `namespace`.
-pub(crate) async fn run(arguments: &Arguments, namespace: &str) -> Result<Tested, TestError> {
+/// Where a policy is that does not say it, as kubectl has it.
+const DEFAULT_NAMESPACE: &str = "default";
+
+/// Tests the policies of files on images. The cluster is asked for nothing but images in its own Registries.
+pub(crate) async fn run(arguments: &Arguments, flags: &Flags) -> Result<Tested, TestError> {
     let documents = Documents::read(&arguments.filename)?;
-    let judges = judges(&documents, namespace)?;
+    let judges = judges(&documents, flags)?;
     let images: Vec<ImageReference> =
         arguments.image.iter().map(|image| image.parse()).collect::<Result<_, _>>()?;
     let hosts: BTreeSet<_> = images.iter().map(|image| image.host.as_str()).collect();
-    let registries = Registries::new(&arguments.access, &hosts)?;
+    let registries = ClusterRegistries::on_demand(flags.clone(), Registries::new(&arguments.access, &hosts)?);
     let results = stream::iter(&images).map(|image| test(image, &judges, &registries)).buffered(CONCURRENCY);
     let results: Vec<Sentence> = results.collect::<Vec<_>>().await.into_iter().flatten().collect();
     for image in &images {
@@ -90,14 +93,17 @@ pub(crate) async fn run(arguments: &Arguments, namespace: &str) -> Result<Tested
 }
 
 /// The policies of files with their rules, each in order.
-fn judges(documents: &Documents, namespace: &str) -> Result<Vec<Judge>, TestError> {
+fn judges(documents: &Documents, flags: &Flags) -> Result<Vec<Judge>, TestError> {
+    let namespace = flags.namespace.as_deref().unwrap_or(DEFAULT_NAMESPACE);
+    let operator = flags.operator_namespace.as_deref().unwrap_or(OPERATOR_NAMESPACE);
     let judge = |written: &WrittenPolicy| {
         let namespace = written.namespace.as_deref().unwrap_or(namespace);
         let found =
             |name: &str| documents.secret(namespace, name).map_or(Material::NotFound, |it| material(&it));
         let secrets: BTreeMap<_, _> =
             secrets(&written.spec).into_iter().map(|name| (name.to_owned(), found(name))).collect();
-        Ok(Judge::new(namespace, &written.name, &written.spec, &secrets).in_order()?)
+        let rules = Rules::new(&written.spec, &secrets);
+        Ok(Judge::new(operator, namespace, &written.name, rules).in_order()?)
     };
     documents.policies.iter().map(judge).collect()
 }
@@ -108,15 +114,16 @@ fn cure(cause: &InvalidPolicy) -> &'static str {
 }
 
 /// All policies on one image, which is looked at once.
-async fn test(image: &ImageReference, judges: &[Judge], registries: &Registries) -> Vec<Sentence> {
-    let asked: Vec<_> = judges.iter().map(|judge| (judge, judge.subject(image))).collect();
-    let asking =
-        asked.iter().filter(|(_, subject)| subject.is_some()).filter_map(|(judge, _)| judge.policy());
+async fn test(image: &ImageReference, judges: &[Judge], registries: &ClusterRegistries) -> Vec<Sentence> {
+    let asked = |judge| (judge, Judge::subject(judge, image), judge.not_asked(&registries.outside, image));
+    let asked: Vec<_> = judges.iter().map(asked).collect();
+    let asking = asked.iter().filter(|(_, subject, not_asked)| subject.is_some() && not_asked.is_none());
+    let asking = asking.filter_map(|(judge, ..)| judge.policy());
     let now = Timestamp::now();
     let seen = if asking.clone().all(|policy| policy.settled(image, None, now).is_some()) {
         Look::NotNeeded
     } else {
-        match registries.client(&image.host) {
+        match registries.client(image, None).await {
             Ok(client) => {
                 let anchors = asking.flat_map(|policy| policy.anchors().clone()).collect();
                 look(&client, image, &anchors).await
@@ -124,8 +131,8 @@ async fn test(image: &ImageReference, judges: &[Judge], registries: &Registries)
             Err(error) => unseen(&error.into()),
         }
     };
-    let sentence = |(judge, subject): (&Judge, Option<_>)| match subject {
-        Some(subject) => judge.sentence(image, subject, &seen, now),
+    let sentence = |(judge, subject, not_asked): (&Judge, Option<_>, Option<_>)| match subject {
+        Some(subject) => judge.sentence(image, subject, not_asked.as_ref().unwrap_or(&seen), now),
         None => judge.silence(image),
     };
     asked.into_iter().map(sentence).collect()

@@ -4,7 +4,8 @@
 use std::{collections::BTreeSet, path::PathBuf};
 
 use berth_client::{Client, ClientError, Credentials, Endpoint};
-use berth_registry_core::reference::server;
+use berth_operator_core::pulling::Login;
+use berth_registry_core::{ImageReference, reference::server};
 use clap::Args;
 
 use crate::docker_config::{DockerConfig, DockerConfigError};
@@ -12,13 +13,17 @@ use crate::docker_config::{DockerConfig, DockerConfigError};
 /// How registries are asked.
 #[derive(Args, Clone, Debug, Default)]
 pub(crate) struct Access {
-    /// PEM file with the certificates to trust instead of the system's.
-    #[arg(long, value_name = "FILE", conflicts_with = "plain_http")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        conflicts_with = "plain_http",
+        help = "PEM file with the certificates to trust instead of the system's, and of what a Registry publishes"
+    )]
     pub(crate) ca: Option<PathBuf>,
-    /// Ask registries without TLS.
+    /// Ask registries without TLS, which the operator never does.
     #[arg(long)]
     pub(crate) plain_http: bool,
-    /// A user of the registry; without it, Docker's config.json is asked for the exact host. Credential helpers are not run.
+    /// A user of the registry; without it, Docker's config.json and the credential helpers that it names are asked.
     #[arg(long, requires = "password_file")]
     pub(crate) user: Option<String>,
     /// File with the user's password.
@@ -86,32 +91,47 @@ impl Registries {
         self.ca_pem.as_deref()
     }
 
-    /// A client of the registry at `host`, as images name it.
-    pub(crate) fn client(&self, host: &str) -> Result<Client, ClientError> {
-        self.client_with(host, None)
+    /// Whether the command line has registries asked in a way in which the operator asks none: then all of them are.
+    pub(crate) fn asks_any(&self) -> bool {
+        self.plain_http || self.ca_pem.is_some()
     }
 
-    /// Who we are at a host, if the command line or Docker's file says it.
-    pub(crate) fn credentials(&self, host: &str) -> Option<Credentials> {
-        self.user.clone().or_else(|| self.docker.credentials(host))
-    }
-
-    /// The same with credentials that come before all others.
-    pub(crate) fn client_with(&self, host: &str, first: Option<Credentials>) -> Result<Client, ClientError> {
-        let credentials = first.or_else(|| self.credentials(host));
-        if let (None, Some(helper)) = (&credentials, self.docker.helper(host)) {
-            eprintln!(
-                "note: Docker keeps the credentials for {host} in the helper {helper}, which is not run: give --user and \
-                 --password-file"
-            );
+    /// Who we are to the registry of an image, if the command line, Docker's file or a credential helper says it.
+    pub(crate) async fn credentials(
+        &self,
+        image: &ImageReference,
+    ) -> Result<Option<Credentials>, ClientError> {
+        if let Some(user) = &self.user {
+            return Ok(Some(user.clone()));
         }
+        let unreadable = |cause: String| ClientError::Credentials { host: image.host.clone(), cause };
+        let login = self.docker.login(image).await.map_err(|error| unreadable(error.to_string()))?;
+        Ok(login.map(basic))
+    }
+
+    /// A client of the registry of an image; `first` comes before all other credentials.
+    pub(crate) async fn client(
+        &self,
+        image: &ImageReference,
+        first: Option<Credentials>,
+    ) -> Result<Client, ClientError> {
+        let credentials = match first {
+            Some(first) => Some(first),
+            None => self.credentials(image).await?,
+        };
         let scheme = if self.plain_http { "http" } else { "https" };
         Client::new(Endpoint {
             credentials: credentials.unwrap_or_default(),
             ca_pem: self.ca_pem.clone().unwrap_or_default(),
             public_roots: self.ca_pem.is_none(),
             retries: 1,
-            ..Endpoint::new(format!("{scheme}://{}", server(host)))
+            ..Endpoint::new(format!("{scheme}://{}", server(&image.host)))
         })
     }
+}
+
+/// As a client takes it.
+pub(crate) fn basic(login: Login) -> Credentials {
+    let Login { username, password } = login;
+    Credentials::Basic { username, password }
 }

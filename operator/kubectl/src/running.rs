@@ -17,7 +17,7 @@ use kube::{Api, ResourceExt as _, api::ListParams, core::DeserializeGuard};
 use serde::Serialize;
 
 use crate::{
-    cluster::{Cluster, ClusterError, ClusterRegistries, asking},
+    cluster::{Cluster, ClusterError, ClusterRegistries, asking, said},
     judge::{Judge, NotInOrder, Sentence, look, material, unseen},
 };
 
@@ -72,7 +72,7 @@ impl Bound {
     ) -> Self {
         let binding = Binding::new(operator, namespace, name, spec.as_ref().ok().copied());
         let tenant = (namespace != operator).then(|| namespace.to_owned());
-        let judge = match spec {
+        let rules = match spec {
             Ok(spec) => {
                 let mut found = BTreeMap::new();
                 for secret in secrets(spec) {
@@ -81,16 +81,16 @@ impl Bound {
                         None => match cluster.secret(namespace, secret).await {
                             Ok(Some(data)) => material(&data),
                             Ok(None) => Material::NotFound,
-                            Err(error) => Material::Unreadable(error.to_string()),
+                            Err(error) => Material::Unreadable(said(&error)),
                         },
                     };
                     found.insert(secret.to_owned(), read);
                 }
-                Judge::new(namespace, name, spec, &found)
+                Rules::new(spec, &found)
             }
-            Err(cause) => Judge { name: format!("{namespace}/{name}"), rules: Rules::broken(cause) },
+            Err(cause) => Rules::broken(cause),
         };
-        Self { judge, binding, tenant }
+        Self { judge: Judge::new(operator, namespace, name, rules), binding, tenant }
     }
 
     /// Itself, unless the operator would refuse everything for it.
@@ -202,7 +202,9 @@ pub(crate) async fn assess(
         judges.iter().filter_map(|judge| judge.policy()).flat_map(|it| it.anchors().clone()).collect();
     let mut wanted = BTreeMap::new();
     for question in &questions {
-        if let Some(image) = &question.look {
+        if let Some(image) = &question.look
+            && judges[question.policy].not_asked(&registries.outside, image).is_none()
+        {
             wanted.entry((&question.template.pulling, image.to_string())).or_insert(image);
         }
     }
@@ -210,7 +212,7 @@ pub(crate) async fn assess(
         .map(|((pulling, text), image)| {
             let anchors = &anchors;
             async move {
-                let seen = match registries.client(&image.host, pulling).await {
+                let seen = match registries.client(image, Some(pulling)).await {
                     Ok(client) => look(&client, image, anchors).await,
                     Err(error) => unseen(&error.into()),
                 };
@@ -226,8 +228,9 @@ pub(crate) async fn assess(
         let places = subject.places();
         let sentence = match (&question.subject.image, &question.look) {
             (Ok(image), Some(look)) => {
+                let not_asked = judge.not_asked(&registries.outside, look);
                 let seen = looks.get(&(&question.template.pulling, look.to_string()));
-                judge.sentence(image, subject, seen.unwrap_or(&Look::NotNeeded), now)
+                judge.sentence(image, subject, not_asked.as_ref().or(seen).unwrap_or(&Look::NotNeeded), now)
             }
             (Err(error), _) => judge.nonsense(subject.shown(), error),
             (Ok(image), None) => judge.sentence(image, subject, &Look::NotNeeded, now),

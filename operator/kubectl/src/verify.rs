@@ -17,6 +17,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::{
+    cluster::{ClusterRegistries, Flags},
     judge::{look, unseen},
     output::{Outcome, Report},
     registries::{Access, AccessError, Registries},
@@ -130,11 +131,12 @@ struct Row {
 }
 
 /// Looks at an image with the given keys and identities.
-pub(crate) async fn run(arguments: &Arguments) -> Result<Verified, VerifyError> {
+pub(crate) async fn run(arguments: &Arguments, flags: &Flags) -> Result<Verified, VerifyError> {
     let image: ImageReference = arguments.image.parse()?;
     let Signers { policy, names } = Signers::new(arguments)?;
-    let registries = Registries::new(&arguments.access, &BTreeSet::from([image.host.as_str()]))?;
-    let seen = match registries.client(&image.host) {
+    let outside = Registries::new(&arguments.access, &BTreeSet::from([image.host.as_str()]))?;
+    let registries = ClusterRegistries::on_demand(flags.clone(), outside);
+    let seen = match registries.client(&image, None).await {
         Ok(client) => look(&client, &image, policy.anchors()).await,
         Err(error) => unseen(&error.into()),
     };

@@ -9,7 +9,7 @@ use berth_operator_core::{
 };
 use berth_trust::{Cause, Facts, Form, Says};
 use clap::Args;
-use k8s_openapi::api::{core::v1::ObjectReference, events::v1::Event};
+use k8s_openapi::api::core::v1::{Event, ObjectReference};
 use kube::{Api, ResourceExt as _, api::ListParams};
 use serde::Serialize;
 
@@ -82,6 +82,7 @@ enum Replayed {
 /// Finds and explains decisions.
 pub(crate) async fn run(arguments: &Arguments, cluster: &Cluster) -> Result<Explained, WhyError> {
     let target = &arguments.target;
+    // Those of the core group, which the usual roles let people read; they are the same.
     let api = if arguments.all_namespaces {
         Api::all(cluster.client.clone())
     } else {
@@ -99,7 +100,7 @@ pub(crate) async fn run(arguments: &Arguments, cluster: &Cluster) -> Result<Expl
         .filter_map(|event| Some((DecisionId::of_event(&event.name_any())?, event)))
         .filter(|(found, event)| match &id {
             Some(id) => id == found,
-            None => event.regarding.as_ref().is_some_and(|object| is_about(object, target)),
+            None => is_about(&event.involved_object, target),
         })
         .map(|(id, event)| Story::new(&id, &event))
         .collect();
@@ -132,7 +133,7 @@ fn is_about(object: &ObjectReference, target: &str) -> bool {
 
 impl Story {
     fn new(id: &DecisionId, event: &Event) -> Self {
-        let object = event.regarding.clone().unwrap_or_default();
+        let object = event.involved_object.clone();
         let annotation = event.annotations().get(ANNOTATION).map(String::as_str).unwrap_or_default();
         let (decision, replay) = match Decision::decode(id, annotation) {
             Ok(decision) => {
@@ -149,9 +150,9 @@ impl Story {
             namespace: event.namespace().unwrap_or_default(),
             object: format!("{} {}", object.kind.unwrap_or_default(), object.name.unwrap_or_default()),
             effect: event.reason.clone().unwrap_or_default(),
-            last: series.map(|series| time(series.last_observed_time.0)).or_else(|| first.clone()),
+            last: series.and_then(|it| it.last_observed_time.as_ref()).map(|it| time(it.0)).or(first.clone()),
             first,
-            times: series.map_or(1, |series| series.count),
+            times: series.and_then(|series| series.count).unwrap_or(1),
             decision,
             replay,
         }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::{cluster::Cluster, user::User};
 
-const EVENTS: &str = "/apis/events.k8s.io/v1/namespaces/team-a/events";
+const EVENTS: &str = "/api/v1/namespaces/team-a/events";
 const PEM: &str = include_str!("../../../../registry/trust/tests/vectors/p256.pub");
 const DIGEST: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
@@ -28,13 +28,13 @@ fn decision() -> Decision {
     Decision::new("team-a/signed", &spec, &secrets, &image, look, now).unwrap()
 }
 
-/// As the webhook keeps it.
+/// As the webhook keeps it, and the core group shows it.
 fn event(name: &str, decision: &Decision) -> Value {
     json!({
-        "apiVersion": "events.k8s.io/v1", "kind": "Event",
+        "apiVersion": "v1", "kind": "Event",
         "metadata": {"name": name, "namespace": "team-a", "annotations": {ANNOTATION: decision.encode().unwrap()}},
         "eventTime": "2026-11-21T20:00:00.000000Z", "reason": "ImageDenied", "type": "Warning", "action": "Admit",
-        "regarding": {"apiVersion": "v1", "kind": "Pod", "namespace": "team-a", "name": "web-5d4f-"},
+        "involvedObject": {"apiVersion": "v1", "kind": "Pod", "namespace": "team-a", "name": "web-5d4f-"},
         "series": {"count": 3, "lastObservedTime": "2026-11-21T20:05:00.000000Z"},
     })
 }

@@ -161,7 +161,8 @@ async fn what_could_not_be_checked_has_a_code_of_its_own() {
     user.push("app", "v1", "1").await;
     let test = |more: &[&str]| user.berth(&[["policy", "test", "-f"].as_slice(), more].concat());
     // TLS where the registry has none.
-    insta::assert_snapshot!("no_tls", test(&["policy.yaml", "--image", "HOST/app:v1"]));
+    user.write("ca.crt", "");
+    insta::assert_snapshot!("no_tls", test(&["policy.yaml", "--ca=ca.crt", "--image", "HOST/app:v1"]));
     user.write("typo.yaml", &SIGNED.replace("authorities", "authority"));
     insta::assert_snapshot!("unknown_field", test(&["typo.yaml", "--image", "HOST/app:v1"]));
     user.write("lonely.yaml", SIGNED);
@@ -194,6 +195,65 @@ async fn registries_with_users_and_an_authority_of_their_own() {
     );
     assert!(test(&["--ca=ca.crt"]).contains("Unchecked"), "{}", test(&["--ca=ca.crt"]));
     assert!(test(&given).ends_with("exit code 0\n"), "{}", test(&given));
+    // One for a part of the host is for that part.
+    user.write(
+        "docker/config.json",
+        r#"{"auths": {"HOST/app": {"username": "ci", "password": "choose-a-password"}, "HOST": {"auth": "eDp5"}}}"#,
+    );
+    assert!(test(&["--ca=ca.crt"]).ends_with("exit code 0\n"), "{}", test(&["--ca=ca.crt"]));
     user.write("password", "wrong");
     insta::assert_snapshot!("wrong_password", test(&given));
+}
+
+/// Credentials that a helper keeps are had from it, as Docker has them; what goes wrong with it is told.
+#[tokio::test]
+async fn credentials_that_a_helper_keeps() {
+    let Some(user) = User::guarded() else { return };
+    user.key("release");
+    user.push("app", "v1", "1").await;
+    let verify = || user.berth(&["verify", "HOST/app:v1", "--key=release.pub", "--ca=ca.crt"]);
+    user.write("docker/config.json", r#"{"credHelpers": {"HOST": "test"}}"#);
+    insta::assert_snapshot!("no_helper", verify());
+    user.program(
+        "docker-credential-test",
+        r#"read server; [ "$1 $server" = "get $(cat expected)" ] && cat answer"#,
+    );
+    user.write("expected", "HOST");
+    user.write("answer", r#"{"ServerURL": "HOST", "Username": "ci", "Secret": "choose-a-password"}"#);
+    let signed = "no signature was found";
+    assert!(verify().contains(signed), "{}", verify());
+    // One for all registries.
+    user.write("docker/config.json", r#"{"credsStore": "test"}"#);
+    assert!(verify().contains(signed), "{}", verify());
+
+    user.program("docker-credential-test", "echo credentials not found in native keychain; exit 1");
+    insta::assert_snapshot!("helper_without_credentials", verify());
+    user.program("docker-credential-test", "echo the keychain is locked; exit 1");
+    insta::assert_snapshot!("helper_that_fails", verify());
+    user.program("docker-credential-test", "echo '{\"Username\": \"<token>\", \"Secret\": \"x\"}'");
+    insta::assert_snapshot!("helper_with_a_token", verify());
+    user.program("docker-credential-test", "echo choose-a-password");
+    insta::assert_snapshot!("helper_that_talks_nonsense", verify());
+    user.program("docker-credential-test", "yes");
+    insta::assert_snapshot!("helper_that_talks_for_ever", verify());
+}
+
+/// R-OPR-6, R-OPR-9: what the operator would not ask for a policy is not asked here, and told in its words.
+#[tokio::test]
+async fn a_policy_has_no_registry_asked_that_the_operator_would_not_ask() {
+    let Some(user) = User::new() else { return };
+    user.key("release");
+    user.policy();
+    let image = "registry.team-b.svc.cluster.local/app:v1";
+    let wide = user.read("policy.yaml").replace(&user.image("**"), "**");
+    user.write("wide.yaml", &wide);
+    let test = |file: &str, image: &str, more: &[&str]| {
+        user.berth(&[["policy", "test", "-f", file, "--image", image].as_slice(), more].concat())
+    };
+    insta::assert_snapshot!("of_another_tenant", test("wide.yaml", image, &["--plain-http"]));
+    insta::assert_snapshot!("not_named_in_full", test("wide.yaml", "ghcr.io/acme/app:v1", &[]));
+    // A policy of the operator's namespace may have all Registries asked.
+    user.write("cluster.yaml", &wide.replace("namespace: team-a", "namespace: platform"));
+    let more = ["--operator-namespace=platform", "--kubeconfig=gone"];
+    insta::assert_snapshot!("no_way_to_the_cluster", test("cluster.yaml", image, &more));
 }

@@ -1,6 +1,7 @@
 //! Somebody at a terminal: a home folder with keys and policies, a registry, the plugin and cosign.
 
 use std::{
+    os::unix::fs::PermissionsExt,
     path::PathBuf,
     process::{Command, Output, Stdio},
 };
@@ -64,9 +65,11 @@ impl User {
         push(&self.client, repository, tag, text).await
     }
 
-    /// Writes a file of the home folder; `HOST` stands for the registry.
+    /// Writes a file below the home folder; `HOST` stands for the registry.
     pub(crate) fn write(&self, name: &str, text: &str) {
-        std::fs::write(self.home.path().join(name), text.replace("HOST", &self.registry.host)).unwrap();
+        let file = self.home.path().join(name);
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        std::fs::write(file, text.replace("HOST", &self.registry.host)).unwrap();
     }
 
     pub(crate) fn read(&self, name: &str) -> String {
@@ -93,6 +96,14 @@ impl User {
         let offline =
             ["attest", "--yes", "--allow-http-registry", "--use-signing-config=false", "--tlog-upload=false"];
         self.cosign(&[&offline, [kind.as_str(), &file, &key, &image].as_slice()].concat());
+    }
+
+    /// Puts a shell script into the user's PATH.
+    pub(crate) fn program(&self, name: &str, script: &str) {
+        let folder = self.home.path().join("bin");
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join(name), format!("#!/bin/sh\n{script}\n")).unwrap();
+        std::fs::set_permissions(folder.join(name), PermissionsExt::from_mode(0o755)).unwrap();
     }
 
     /// Runs cosign, which must succeed.
@@ -133,6 +144,7 @@ impl User {
             .env_clear()
             .envs(profiling)
             .env("HOME", home)
+            .env("PATH", format!("{}:/usr/bin:/bin", home.join("bin").display()))
             .env("DOCKER_CONFIG", home.join("docker"))
             // Where there is an authority of its own, cosign is to trust it.
             .envs(Some(home.join("ca.crt")).filter(|file| file.is_file()).map(|file| ("SSL_CERT_FILE", file)))
