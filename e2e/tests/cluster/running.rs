@@ -5,7 +5,7 @@ use berth_e2e::ensure;
 use berth_e2e::fixtures::{Endpoint, Failure, Form, Key, Outcome, Team, pod, story};
 use serde_json::{Value, json};
 
-/// R-OPR-7, R-SIG-5: status, PolicyReport and event say what would become of what runs, and the real denials are the same.
+/// R-OPR-7, R-SIG-5: status, `PolicyReport` and event say what would become of what runs, and the real denials are the same.
 #[test]
 fn what_runs_is_judged_again() -> Outcome {
     story(|story| {
