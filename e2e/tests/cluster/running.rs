@@ -31,7 +31,7 @@ fn what_runs_is_judged_again() -> Outcome {
         // Another key: what it has not signed yet is excepted until a day, and that day is known.
         let near = jiff::Timestamp::now() + jiff::SignedDuration::from_hours(24 * 30);
         let near = jiff::Timestamp::from_second(near.as_second())?.to_string();
-        team.apply_policy("signed", &signed(&registry, &new, Some(("app/web", &near)))?)?;
+        team.apply_policy("signed", &signed(&registry, &new, Some(("app/web", near.as_str())))?)?;
         let forecast = team.until("a forecast", || {
             let forecast = team.get("imagepolicy/signed")?["status"]["forecast"].clone();
             ensure!(forecast[0]["at"] == json!(near), "{forecast}");
