@@ -6,6 +6,8 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod kept;
+
 use std::time::Duration;
 
 use berth_e2e::chart::{self, OPERATOR_NAMESPACE};

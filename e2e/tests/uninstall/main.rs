@@ -77,6 +77,9 @@ fn uninstalling_leaves_nothing_that_hangs() -> Outcome {
             ensure!(roles.is_empty(), "left: {roles:?}");
             Ok(())
         })?;
+        let secrets =
+            team.kubectl(&["get", "secrets", "--namespace", OPERATOR_NAMESPACE, "--output=name"])?;
+        ensure!(!secrets.contains("berth-facts"), "left: {secrets}");
 
         team.until("a Pod to be let in", || Ok(team.apply(&pod("bare", &bare.tagged))?))?;
         team.wait("pod/bare", "condition=Ready")?;
