@@ -126,6 +126,14 @@ fn redirects_lead_to_a_bucket(#[case] storage: Value, #[case] refusal: &str) {
 }
 
 #[rstest]
+#[case(json!({"users": {"secretName": "users"}, "pullOnlyUsers": ["node"], "enforceImagePolicies": true}), OK)]
+#[case(json!({"anonymous": "Pull", "enforceImagePolicies": true}), OK)]
+#[case(json!({"pullOnlyUsers": ["node"]}), "pullOnlyUsers names some of the users")]
+fn who_may_only_pull_is_a_user(#[case] access: Value, #[case] refusal: &str) {
+    expect::<Registry>(&json!({"storage": {"memory": {}}, "access": access}), None, refusal);
+}
+
+#[rstest]
 #[case(json!({"labels": {"azure.workload.identity/use": "true"}}), OK)]
 #[case(json!({"labels": {"app.kubernetes.io/name": "mine"}}), "are Berth's own")]
 #[case(json!({"labels": {"berth.dev/registry": "mine"}}), "are Berth's own")]
