@@ -102,7 +102,7 @@ impl References {
             let name = entry.key.strip_prefix(&prefix).unwrap_or_default();
             match before.remove(name) {
                 Some(same) if same.etag == entry.meta.etag && same.lists.is_some() => {
-                    drop(known.insert(name.to_owned(), same))
+                    drop(known.insert(name.to_owned(), same));
                 }
                 _ => missing.push(entry.key),
             }
