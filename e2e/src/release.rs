@@ -11,6 +11,7 @@ use crate::command::{self, CommandError};
 /// The packages, and the binary of the same name that each brings.
 const REGISTRY: &str = "berth-registry";
 const OPERATOR: &str = "berth-operator";
+const PLUGIN: &str = "kubectl-berth";
 const FUZZER: &str = "berth-fuzz";
 
 /// Why there are no binaries.
@@ -59,6 +60,11 @@ pub fn cargo() -> Command {
 pub fn build() -> Result<Binaries, ReleaseError> {
     let messages = build_packages(&[REGISTRY, OPERATOR])?;
     Ok(Binaries { registry: executable(&messages, REGISTRY)?, operator: executable(&messages, OPERATOR)? })
+}
+
+/// Builds the kubectl plugin. Apart from the others, whose libraries must not take in what only the plugin needs of them.
+pub fn build_plugin() -> Result<PathBuf, ReleaseError> {
+    executable(&build_packages(&[PLUGIN])?, PLUGIN)
 }
 
 /// Builds the server alone.

@@ -35,11 +35,18 @@ impl Client {
     }
 
     /// A program to run in the cluster's network: one of the tools (`kubectl`, `helm`, `crane`, `cosign`,
-    /// `regctl`, `oras`) or anything in PATH. It resolves the names of Services, trusts the cluster's
+    /// `notation`, `regctl`, `oras`) or anything in PATH. It resolves the names of Services, trusts the cluster's
     /// authority and each trusted registry (`SSL_CERT_FILE`), and may do anything on the API server.
     pub fn command(&self, program: &str) -> Command {
         let mut command = Command::new(&self.inside);
         command.arg(program).env("BERTH_HOME", &self.home);
+        command
+    }
+
+    /// The same from outside of the cluster: of it, only the API server is known.
+    pub fn command_outside(&self, program: &str) -> Command {
+        let mut command = self.command(program);
+        command.env("BERTH_OUTSIDE", "1");
         command
     }
 

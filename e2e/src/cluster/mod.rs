@@ -17,6 +17,7 @@ mod teardown;
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::time::Duration;
@@ -186,6 +187,12 @@ impl Cluster {
     /// `crane push` and the like take.
     pub fn layout(&self, image: &str) -> PathBuf {
         self.state.path("images").join(crate::image::file_name(image))
+    }
+
+    /// Puts one more program beside the tools that clients run.
+    pub fn add_program(&self, name: &str, path: &Path) -> Result<(), ClusterError> {
+        let link = self.state.path("bin").join(name);
+        symlink(path, &link).map_err(|source| ClusterError::io(&link, source))
     }
 
     /// Loads one more image into the node, from a tar with an OCI layout.

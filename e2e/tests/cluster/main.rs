@@ -12,6 +12,8 @@ mod deletion;
 mod healing;
 mod killed;
 mod lifecycle;
+mod notary;
+mod plugin;
 mod policies;
 mod registry;
 mod replication;
