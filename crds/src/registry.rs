@@ -41,6 +41,7 @@ pub use storage::{Azure, Gcs, Memory, S3, Storage, Volume};
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(name = "Replicas", type_ = "integer", json_path = ".status.readyReplicas", priority = 1),
     printcolumn(name = "Certificate Until", type_ = "string", json_path = ".status.certificate.notAfter", priority = 1),
+    printcolumn(name = "Bytes", type_ = "integer", json_path = ".status.storage.bytes", priority = 1),
     printcolumn(
         name = "Message",
         type_ = "string",
@@ -349,6 +350,23 @@ pub struct RegistryStatus {
     /// The last run of the lifecycle rules.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lifecycle: Option<LifecycleStatus>,
+    /// What the content takes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub storage: Option<StorageStatus>,
+}
+
+/// What the content takes, as the last collection found it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct StorageStatus {
+    /// Bytes in the store: content, what was removed and can still be brought back, uploads under way, records.
+    #[schemars(range(min = 0))]
+    pub bytes: i64,
+    /// Repositories with content.
+    #[schemars(range(min = 0))]
+    pub repositories: i64,
+    /// When that was measured; a later look that found the same is not written down.
+    pub as_of: Time,
 }
 
 /// The served certificate.

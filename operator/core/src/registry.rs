@@ -9,6 +9,7 @@ pub mod gate;
 pub mod jobs;
 pub mod network;
 pub mod status;
+pub mod usage;
 pub mod validate;
 pub mod workload;
 

@@ -7,6 +7,7 @@ mod fetch;
 mod gate;
 mod probe;
 mod status;
+mod usage;
 mod validate;
 mod watches;
 
@@ -73,7 +74,12 @@ impl Reason for ReconcileError {
 /// Runs until it is dropped.
 pub async fn run(context: Context) {
     let controller = watches::controller(&context);
-    runner::run("registry", context, controller, reconcile).await;
+    let usage = Arc::new(usage::Usage::new(&context));
+    runner::run("registry", context, controller, move |object, context| {
+        let usage = usage.clone();
+        async move { reconcile(&object, &context, &usage).await }
+    })
+    .await;
 }
 
 /// The operator's side of every Registry.
@@ -87,30 +93,36 @@ pub(crate) fn installation(context: &Context) -> Installation {
     }
 }
 
-async fn reconcile(object: Arc<Guarded<Registry>>, context: Context) -> Result<Action, ReconcileError> {
+async fn reconcile(
+    object: &Guarded<Registry>,
+    context: &Context,
+    usage: &usage::Usage,
+) -> Result<Action, ReconcileError> {
     let registry = match &object.0 {
         Ok(registry) if registry.metadata.deletion_timestamp.is_some() => return Ok(Action::await_change()),
         Ok(registry) => registry,
         Err(invalid) => {
             let error = RegistryError::ObjectInvalid { cause: unreadable::cause(invalid) };
-            unreadable::write::<Registry>(&context, invalid, &refused(&error)).await?;
+            unreadable::write::<Registry>(context, invalid, &refused(&error)).await?;
             return Ok(Action::requeue(NET));
         }
     };
-    match converge(registry, &context).await {
+    match converge(registry, context).await {
         Ok(applied) => {
-            let observed = status::observe(&context, registry, &applied).await?;
-            apply::hurry(&context, &applied, &observed).await?;
-            let ready = status::write(&context, registry, &applied, &observed).await?;
-            Ok(Action::requeue(if ready { applied.look_again().min(NET) } else { UNREADY }))
+            let observed = status::observe(context, registry, &applied).await?;
+            apply::hurry(context, &applied, &observed).await?;
+            let (storage, ask_again) = usage.look(context, &applied, &observed).await;
+            let ready = status::write(context, registry, &applied, &observed, storage).await?;
+            let wait = applied.look_again().min(ask_again).min(NET);
+            Ok(Action::requeue(if ready { wait } else { UNREADY }))
         }
         Err(Failure::Refused(error)) => {
-            status::write_refused(&context, registry, &error).await?;
+            status::write_refused(context, registry, &error).await?;
             Ok(Action::requeue(NET))
         }
         Err(Failure::Retry(error)) => {
             if error.concerns_the_object() {
-                status::write_failed(&context, registry, &error).await?;
+                status::write_failed(context, registry, &error).await?;
             }
             Err(error)
         }

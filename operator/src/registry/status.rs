@@ -1,7 +1,7 @@
 //! Fifth verb, and the only writer of status: one patch when something changed, none when not, and an event when the
 //! state did.
 
-use berth_crds::{Registry, RegistryStatus};
+use berth_crds::{Registry, RegistryStatus, registry::StorageStatus};
 use berth_operator_core::{
     conditions::{self, State},
     objects::Owner,
@@ -32,6 +32,7 @@ pub(super) async fn write(
     registry: &Registry,
     applied: &Applied,
     observed: &Observed,
+    storage: Option<StorageStatus>,
 ) -> Result<bool, ReconcileError> {
     let valid = &applied.registry;
     let owner = &valid.owner;
@@ -47,6 +48,7 @@ pub(super) async fn write(
         certificate_until: applied.certificate.map(|validity| validity.not_after),
         configuration: applied.configuration.clone().filter(|_| matches!(state, State::Ready { .. })),
         lifecycle,
+        storage,
     };
     patch(context, registry, owner, &state, observed.deployment.as_ref(), facts).await?;
     Ok(matches!(state, State::Ready { .. }))

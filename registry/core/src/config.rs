@@ -177,6 +177,8 @@ pub struct ServiceAccountGrant {
 pub enum Role {
     /// Read every repository.
     Pull,
+    /// `Pull`, and ask for usage. For the operator.
+    Inspect,
     /// Read and write every repository.
     Push,
     /// Start the maintenance jobs (prune, gc, scrub) and ask what they know (usage, explain); nothing else.

@@ -57,7 +57,34 @@ pub struct Usage {
     pub repositories: BTreeMap<RepositoryName, Held>,
 }
 
+/// A snapshot in short: what `GET /berth/v1/usage?totals=true` answers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Totals {
+    /// When it was taken.
+    pub taken: Timestamp,
+    /// The store as a whole.
+    pub store: Stored,
+    /// How many repositories hold something.
+    pub repositories: u64,
+}
+
+impl Stored {
+    /// All bytes.
+    pub fn bytes(&self) -> u64 {
+        [self.blob_bytes, self.trash_bytes, self.upload_bytes, self.record_bytes]
+            .into_iter()
+            .fold(0, u64::saturating_add)
+    }
+}
+
 impl Usage {
+    /// In short.
+    pub fn totals(&self) -> Totals {
+        let holding = self.repositories.values().filter(|held| !held.is_empty());
+        Totals { taken: self.taken, store: self.store.clone(), repositories: holding.count() as u64 }
+    }
+
     /// An empty store.
     pub fn new(taken: Timestamp) -> Self {
         Self { taken, store: Stored::default(), tenants: BTreeMap::new(), repositories: BTreeMap::new() }
@@ -161,6 +188,17 @@ mod tests {
         assert_eq!(usage.tenants["b"], held(5, 0, 5, 1, 0, 0));
         let (largest, others) = usage.largest(1);
         assert_eq!((largest[0].0, others), (&names[1], 16));
+    }
+
+    #[test]
+    fn in_short() {
+        let mut usage = Usage::new(Timestamp::UNIX_EPOCH);
+        usage.store =
+            Stored { blob_bytes: 1, trash_bytes: 20, upload_bytes: 300, record_bytes: 4000, objects: 5 };
+        usage.add_tags(1, &names()[0]);
+        usage.repositories.insert(names()[1].clone(), Held::default());
+        let totals = usage.totals();
+        assert_eq!((totals.store.bytes(), totals.repositories), (4321, 1));
     }
 
     proptest! {

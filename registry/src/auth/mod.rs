@@ -26,6 +26,8 @@ pub enum Action {
     Push,
     /// Delete content.
     Delete,
+    /// Ask what content takes.
+    Inspect,
     /// Start the maintenance jobs, and ask what they know.
     Maintain,
 }
@@ -48,8 +50,9 @@ impl Grant {
             (Self::Nothing, _) => false,
             (Self::Everything, _) | (Self::Role(_), Action::Ping) => true,
             (Self::Role(Role::Pull), action) => action == Action::Pull,
+            (Self::Role(Role::Inspect), action) => matches!(action, Action::Pull | Action::Inspect),
             (Self::Role(Role::Push), action) => matches!(action, Action::Pull | Action::Push),
-            (Self::Role(Role::Maintain), action) => action == Action::Maintain,
+            (Self::Role(Role::Maintain), action) => matches!(action, Action::Inspect | Action::Maintain),
         }
     }
 }
@@ -163,13 +166,15 @@ mod tests {
     use rstest::rstest;
 
     #[rstest]
-    #[case(Grant::Nothing, [false; 5])]
-    #[case(Grant::Everything, [true; 5])]
-    #[case(Grant::Role(Role::Pull), [true, true, false, false, false])]
-    #[case(Grant::Role(Role::Push), [true, true, true, false, false])]
-    #[case(Grant::Role(Role::Maintain), [true, false, false, false, true])]
-    fn grants(#[case] grant: Grant, #[case] allows: [bool; 5]) {
-        let actions = [Action::Ping, Action::Pull, Action::Push, Action::Delete, Action::Maintain];
+    #[case(Grant::Nothing, [false; 6])]
+    #[case(Grant::Everything, [true; 6])]
+    #[case(Grant::Role(Role::Pull), [true, true, false, false, false, false])]
+    #[case(Grant::Role(Role::Inspect), [true, true, false, false, true, false])]
+    #[case(Grant::Role(Role::Push), [true, true, true, false, false, false])]
+    #[case(Grant::Role(Role::Maintain), [true, false, false, false, true, true])]
+    fn grants(#[case] grant: Grant, #[case] allows: [bool; 6]) {
+        let actions =
+            [Action::Ping, Action::Pull, Action::Push, Action::Delete, Action::Inspect, Action::Maintain];
         assert_eq!(actions.map(|action| grant.allows(action)), allows);
     }
 

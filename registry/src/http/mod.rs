@@ -213,7 +213,8 @@ async fn answer(exchange: &Exchange, request: Request<Body>) -> Result<Response,
 fn needed(route: &Route, method: &Method) -> Action {
     match (route, method.as_str()) {
         (Route::Base, _) => Action::Ping,
-        (Route::Prune | Route::Gc | Route::Scrub | Route::Usage | Route::Explain, _) => Action::Maintain,
+        (Route::Usage, _) => Action::Inspect,
+        (Route::Prune | Route::Gc | Route::Scrub | Route::Explain, _) => Action::Maintain,
         (Route::Uploads(_) | Route::Upload(..) | Route::Undelete, _) | (_, "PUT" | "POST" | "PATCH") => {
             Action::Push
         }
@@ -269,23 +270,23 @@ mod tests {
 
     /// What each caller is answered before the engine is asked: R-AUTH-2, R-AUTH-3.
     #[rstest]
-    #[case("GET", "/v2/", [401, 200, 200, 200, 200])]
-    #[case("GET", "/v2/_catalog", [401, 200, 200, 403, 200])]
-    #[case("GET", "/v2/a/tags/list", [401, 200, 200, 403, 200])]
-    #[case("HEAD", "/v2/a/manifests/x", [401, 200, 200, 403, 200])]
-    #[case("PUT", "/v2/a/manifests/x", [401, 403, 200, 403, 200])]
-    #[case("DELETE", "/v2/a/manifests/x", [401, 403, 403, 403, 200])]
-    #[case("POST", "/v2/a/blobs/uploads/", [401, 403, 200, 403, 200])]
-    #[case("GET", "/v2/a/blobs/uploads/id", [401, 403, 200, 403, 200])]
-    #[case("DELETE", "/v2/a/blobs/uploads/id", [401, 403, 200, 403, 200])]
-    #[case("POST", "/berth/v1/prune", [401, 403, 403, 200, 200])]
-    #[case("POST", "/berth/v1/gc", [401, 403, 403, 200, 200])]
-    #[case("POST", "/berth/v1/scrub", [401, 403, 403, 200, 200])]
-    #[case("GET", "/berth/v1/usage", [401, 403, 403, 200, 200])]
-    #[case("GET", "/berth/v1/explain", [401, 403, 403, 200, 200])]
-    #[case("GET", "/berth/v1/evidence", [401, 200, 200, 403, 200])]
-    #[case("POST", "/berth/v1/undelete", [401, 403, 200, 403, 200])]
-    fn rights(#[case] method: Method, #[case] path: &str, #[case] expected: [u16; 5]) {
+    #[case("GET", "/v2/", [401, 200, 200, 200, 200, 200])]
+    #[case("GET", "/v2/_catalog", [401, 200, 200, 200, 403, 200])]
+    #[case("GET", "/v2/a/tags/list", [401, 200, 200, 200, 403, 200])]
+    #[case("HEAD", "/v2/a/manifests/x", [401, 200, 200, 200, 403, 200])]
+    #[case("PUT", "/v2/a/manifests/x", [401, 403, 403, 200, 403, 200])]
+    #[case("DELETE", "/v2/a/manifests/x", [401, 403, 403, 403, 403, 200])]
+    #[case("POST", "/v2/a/blobs/uploads/", [401, 403, 403, 200, 403, 200])]
+    #[case("GET", "/v2/a/blobs/uploads/id", [401, 403, 403, 200, 403, 200])]
+    #[case("DELETE", "/v2/a/blobs/uploads/id", [401, 403, 403, 200, 403, 200])]
+    #[case("POST", "/berth/v1/prune", [401, 403, 403, 403, 200, 200])]
+    #[case("POST", "/berth/v1/gc", [401, 403, 403, 403, 200, 200])]
+    #[case("POST", "/berth/v1/scrub", [401, 403, 403, 403, 200, 200])]
+    #[case("GET", "/berth/v1/usage", [401, 403, 200, 403, 200, 200])]
+    #[case("GET", "/berth/v1/explain", [401, 403, 403, 403, 200, 200])]
+    #[case("GET", "/berth/v1/evidence", [401, 200, 200, 200, 403, 200])]
+    #[case("POST", "/berth/v1/undelete", [401, 403, 403, 200, 403, 200])]
+    fn rights(#[case] method: Method, #[case] path: &str, #[case] expected: [u16; 6]) {
         let caller = |grant| match grant {
             Grant::Nothing => Caller { name: None, grant },
             grant => Caller { name: Some("somebody".to_owned()), grant },
@@ -293,6 +294,7 @@ mod tests {
         let grants = [
             Grant::Nothing,
             Grant::Role(Role::Pull),
+            Grant::Role(Role::Inspect),
             Grant::Role(Role::Push),
             Grant::Role(Role::Maintain),
             Grant::Everything,

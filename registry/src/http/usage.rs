@@ -1,4 +1,5 @@
-//! `GET /berth/v1/usage[?repository=…][&refresh=true]`: the last snapshot of who uses how much, or a new one.
+//! `GET /berth/v1/usage[?repository=…|totals=true][&refresh=true]`: the last snapshot of who uses how much, whole or in
+//! part, or a new one.
 
 use axum::{
     Json,
@@ -26,20 +27,24 @@ pub(super) async fn answer(call: Call, metrics: &Metrics) -> Result<Response, Ap
     if !matches!(call.method, Method::GET | Method::HEAD) {
         return Err(ApiError::method_not_allowed("GET, HEAD"));
     }
-    let refresh = match call.query.get("refresh") {
-        None | Some("false") => false,
-        Some("true" | "") => true,
+    let switch = |name: &str| match call.query.get(name) {
+        None | Some("false") => Ok(false),
+        Some("true" | "") => Ok(true),
         Some(other) => {
-            return Err(ApiError::bad_request("UNSUPPORTED", format!("refresh={other:?} is not understood"))
-                .detail("write refresh=true, or leave it out"));
+            Err(ApiError::bad_request("UNSUPPORTED", format!("{name}={other:?} is not understood"))
+                .detail(format!("write {name}=true, or leave it out")))
         }
     };
+    let (refresh, totals) = (switch("refresh")?, switch("totals")?);
     let repository = call.query.get("repository").map(str::parse::<RepositoryName>).transpose();
     let repository = repository.map_err(|error| {
         ApiError::bad_request("NAME_INVALID", error.to_string()).detail("write a name like team/app")
     })?;
     let usage = call.engine.usage(refresh).await?;
     metrics.usage(&usage);
+    if totals {
+        return Ok(Json(usage.totals()).into_response());
+    }
     let Some(repository) = repository else { return Ok(Json(usage).into_response()) };
     let held = usage.repositories.get(&repository).ok_or_else(|| {
         ApiError::from(EngineError::NameUnknown(repository.to_string()))

@@ -65,13 +65,18 @@ pub struct Schedule {
 
 /// A time of the night or of the week that is the Registry's own, so that many Registries do not wake at once.
 pub fn usual_time(task: Task, namespace: &str, name: &str) -> String {
-    let hash = objects::hash(&(namespace, name));
-    let number = hash.bytes().fold(0_u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
+    let number = own_number(namespace, name);
     let (minute, hour, day) = (number % 60, number / 60 % 6, number / 360 % 7);
     match task {
         Task::Prune | Task::Collect => format!("{minute} {hour} * * *"),
         Task::Scrub => format!("{minute} {hour} * * {day}"),
     }
+}
+
+/// A number that follows from a Registry's name.
+pub(super) fn own_number(namespace: &str, name: &str) -> u32 {
+    let hash = objects::hash(&(namespace, name));
+    hash.bytes().fold(0_u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()))
 }
 
 /// The `CronJob` of a task.

@@ -3,7 +3,7 @@
 
 use berth_crds::{
     RegistryStatus,
-    registry::{CertificateStatus, LifecycleStatus},
+    registry::{CertificateStatus, LifecycleStatus, StorageStatus},
 };
 use jiff::Timestamp;
 use k8s_openapi::{
@@ -160,6 +160,8 @@ pub struct Facts {
     pub certificate_until: Option<Timestamp>,
     /// The last run of the lifecycle rules that is known.
     pub lifecycle: Option<LifecycleStatus>,
+    /// What the content takes, if it was asked for.
+    pub storage: Option<StorageStatus>,
 }
 
 /// The whole status. `before` is what stands in the object now: what is not known at the moment is kept.
@@ -177,6 +179,11 @@ pub fn status(
     let selector: Vec<_> = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
     let newer =
         |new: &LifecycleStatus| before.lifecycle.as_ref().is_none_or(|old| old.last_run.0 < new.last_run.0);
+    // The same once more is nothing to write.
+    let differs = |new: &StorageStatus| {
+        let as_of = |old: &StorageStatus| StorageStatus { as_of: new.as_of.clone(), ..old.clone() };
+        before.storage.as_ref().map(as_of).as_ref() != Some(new)
+    };
     RegistryStatus {
         observed_generation: generation,
         endpoint: Some(endpoint(&owner.namespace, &owner.name)),
@@ -190,5 +197,6 @@ pub fn status(
             .or_else(|| before.certificate.clone()),
         configuration: facts.configuration.or_else(|| before.configuration.clone()),
         lifecycle: facts.lifecycle.filter(newer).or_else(|| before.lifecycle.clone()),
+        storage: facts.storage.filter(differs).or_else(|| before.storage.clone()),
     }
 }

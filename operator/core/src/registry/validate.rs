@@ -286,7 +286,7 @@ fn rule(spec: &SpecRule) -> Result<LifecycleRule, RegistryError> {
     })
 }
 
-/// Who may call with the token of a `ServiceAccount`: the operator reads evidence, the jobs maintain, replication reads its
+/// Who may call with the token of a `ServiceAccount`: the operator reads evidence and usage, the jobs maintain, replication reads its
 /// source and writes its destination.
 fn grants(
     owner: &Owner,
@@ -298,7 +298,7 @@ fn grants(
         name: format!("system:serviceaccount:{namespace}:{name}"),
         role,
     };
-    let mut grants = vec![grant(&installation.namespace, &installation.service_account, Role::Pull)];
+    let mut grants = vec![grant(&installation.namespace, &installation.service_account, Role::Inspect)];
     if maintains {
         grants.push(grant(&owner.namespace, &maintenance_account(&owner.name), Role::Maintain));
     }

@@ -1,0 +1,136 @@
+//! Asks a Registry that is ready how much it holds, as seldom as `berth_operator_core::registry::usage` says. What was
+//! asked is remembered by the leader only: a new one asks each Registry once.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use berth_crds::registry::StorageStatus;
+use berth_operator_core::{
+    conditions::State,
+    objects::Owner,
+    registry::{
+        endpoint, job,
+        jobs::Task,
+        status::{self, Observed},
+        usage::{Asked, shown, wait},
+        validate::Storage,
+    },
+};
+use berth_registry_core::usage::Totals;
+use jiff::Timestamp;
+use k8s_openapi::api::batch::v1::CronJob;
+use kube::Api;
+
+use super::build::Applied;
+use crate::{
+    Context,
+    certs::Bundle,
+    webhook::tokens::{TokenError, Tokens},
+};
+
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Totals take a few hundred bytes.
+const MAX_ANSWER: usize = 16 * 1024;
+/// What was asked longer ago is of Registries that are gone.
+const FORGET: Duration = Duration::from_hours(24);
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+enum AskError {
+    #[error(transparent)]
+    Token(#[from] TokenError),
+    #[error(transparent)]
+    Http(#[from] reqwest::Error),
+    #[error("the answer has more than {MAX_ANSWER} bytes")]
+    TooLong,
+    #[error("the answer is not understood: {0}")]
+    Malformed(#[from] serde_json::Error),
+}
+
+/// Asks, and remembers when it asked.
+pub(super) struct Usage {
+    tokens: Tokens,
+    /// By the uid of the Registry.
+    asked: Mutex<HashMap<String, Asked>>,
+}
+
+impl Usage {
+    pub(super) fn new(context: &Context) -> Self {
+        let settings = &context.settings;
+        let tokens = Tokens::new(context.client.clone(), &settings.namespace, &settings.service_account);
+        Self { tokens, asked: Mutex::default() }
+    }
+
+    /// What the Registry holds, if it is time to ask, and how long until it is again.
+    pub(super) async fn look(
+        &self,
+        context: &Context,
+        applied: &Applied,
+        observed: &Observed,
+    ) -> (Option<StorageStatus>, Duration) {
+        let (registry, owner) = (&applied.registry, &applied.registry.owner);
+        let ready = matches!(status::state(registry.replicas, false, observed), State::Ready { .. });
+        let bundle = context.bundle.borrow().clone();
+        let Some(bundle) = bundle.filter(|_| ready && registry.replicas > 0) else {
+            return (None, Duration::MAX);
+        };
+        let before = self.asked().get(&owner.uid).copied();
+        let left = wait(before, collected(context, owner).await, owner, Timestamp::now());
+        if left > Duration::ZERO {
+            return (None, left);
+        }
+        let at = Timestamp::now();
+        let answer = self.ask(owner, registry.storage == Storage::Memory, &bundle).await;
+        let failures = match &answer {
+            Ok(_) => 0,
+            Err(error) => {
+                let Owner { namespace, name, .. } = owner;
+                tracing::debug!(namespace, name, %error, "the registry does not say how much it holds");
+                self.tokens.forget(&endpoint(namespace, name));
+                before.map_or(1, |before| before.failures.saturating_add(1))
+            }
+        };
+        let now = Asked { at, failures };
+        let mut asked = self.asked();
+        asked
+            .retain(|_, asked| Duration::try_from(at.duration_since(asked.at)).is_ok_and(|age| age < FORGET));
+        asked.insert(owner.uid.clone(), now);
+        (answer.ok().as_ref().map(shown), wait(Some(now), None, owner, at))
+    }
+
+    fn asked(&self) -> MutexGuard<'_, HashMap<String, Asked>> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn ask(&self, owner: &Owner, refresh: bool, bundle: &Bundle) -> Result<Totals, AskError> {
+        let url = endpoint(&owner.namespace, &owner.name);
+        let token = self.tokens.get(&url).await?;
+        let client = reqwest::Client::builder()
+            .tls_certs_only(reqwest::Certificate::from_pem_bundle(bundle.as_pem().as_bytes())?)
+            // The token goes to this host, and nowhere else.
+            .redirect(reqwest::redirect::Policy::none())
+            .no_proxy()
+            .timeout(PATIENCE)
+            .build()?;
+        let question = client.get(format!("{url}/berth/v1/usage?totals=true&refresh={refresh}"));
+        let mut response = question.bearer_auth(token).send().await?.error_for_status()?;
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await? {
+            body.extend_from_slice(&chunk);
+            if body.len() > MAX_ANSWER {
+                return Err(AskError::TooLong);
+            }
+        }
+        Ok(serde_json::from_slice(&body)?)
+    }
+}
+
+/// When the last collection ended, as far as its `CronJob` tells.
+async fn collected(context: &Context, owner: &Owner) -> Option<Timestamp> {
+    let jobs: Api<CronJob> = Api::namespaced(context.client.clone(), &owner.namespace);
+    let job = jobs.get_opt(&job(&owner.name, Task::Collect)).await.ok()??;
+    Some(job.status?.last_successful_time?.0)
+}
