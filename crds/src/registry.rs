@@ -353,6 +353,9 @@ pub struct RegistryStatus {
     /// What the content takes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub storage: Option<StorageStatus>,
+    /// When a server last told that its store began to refuse writes, or takes them again. Which of the two, `Ready` says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub store_changed_at: Option<Time>,
 }
 
 /// What the content takes, as the last collection found it.

@@ -6,7 +6,8 @@ pub const REGISTRY: &str = "berth-registry";
 pub const STATUS: &str = "berth-status";
 /// Children of `ReplicationPolicies`.
 pub const REPLICATION: &str = "berth-replication";
-/// `status.sourceChangedAt` of `ReplicationPolicies`, written where an event arrives.
+/// `status.sourceChangedAt` of `ReplicationPolicies` and `status.storeChangedAt` of Registries, written where an event
+/// arrives.
 pub const EVENTS: &str = "berth-events";
 /// The webhook configuration.
 pub const IMAGE_POLICY: &str = "berth-image-policy";

@@ -1,5 +1,5 @@
-//! Tells the operator that content changed, so that replication starts sooner and the webhook forgets what it remembers
-//! (`CloudEvents` 1.0 over HTTPS). Every replica of the webhook is told, each at its own pace: one that does not answer
+//! Tells the operator that content changed, so that replication starts sooner and the webhook forgets what it remembers,
+//! and that the store refuses writes or takes them again (`CloudEvents` 1.0 over HTTPS). Every replica of the webhook is told, each at its own pace: one that does not answer
 //! keeps no other waiting. Best effort and coalesced: what is lost here, the operator finds by looking itself.
 
 use std::{
@@ -54,6 +54,7 @@ struct Pending {
     repositories: BTreeSet<String>,
     more: bool,
     images: BTreeSet<String>,
+    store: bool,
     last: Timestamp,
 }
 
@@ -79,9 +80,15 @@ impl Events {
         queue.add(Pending {
             repositories: BTreeSet::from([repository.to_string()]),
             images: images.into_iter().collect(),
-            more: false,
             last: Timestamp::now(),
+            ..Pending::default()
         });
+    }
+
+    /// The store began to refuse writes, or takes them again.
+    pub fn store_changed(&self) {
+        let Some(queue) = &self.0 else { return };
+        queue.add(Pending { store: true, last: Timestamp::now(), ..Pending::default() });
     }
 }
 
@@ -90,6 +97,7 @@ impl Queue {
         let mut pending = self.changed.lock().unwrap_or_else(PoisonError::into_inner);
         pending.repositories.extend(new.repositories);
         pending.more |= new.more;
+        pending.store |= new.store;
         while pending.repositories.len() > MAX_REPOSITORIES {
             pending.repositories.pop_last();
             pending.more = true;
@@ -107,7 +115,7 @@ impl Queue {
         loop {
             self.wake.notified().await;
             let pending = std::mem::take(&mut *self.changed.lock().unwrap_or_else(PoisonError::into_inner));
-            if pending.more || !pending.repositories.is_empty() {
+            if pending.more || pending.store || !pending.repositories.is_empty() {
                 return pending;
             }
         }
@@ -207,6 +215,7 @@ fn event(sink: &EventSink, pending: Pending) -> ContentChanged {
             repositories: pending.repositories.into_iter().collect(),
             more: pending.more,
             images: pending.images.into_iter().collect(),
+            store: pending.store,
         },
     }
 }
@@ -274,8 +283,11 @@ mod tests {
         std::fs::write(&token_file, "second\n").unwrap();
         let (token, again) = received.recv().await.unwrap();
         assert_eq!((token.as_str(), again), ("Bearer second", first));
+        events.store_changed();
+        let (_, store) = received.recv().await.unwrap();
+        assert_eq!(store.data, Changes { store: true, ..Changes::default() });
         let delivered = async {
-            while !metrics.text().contains("berth_events_total{outcome=\"delivered\"} 1") {
+            while !metrics.text().contains("berth_events_total{outcome=\"delivered\"} 2") {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };

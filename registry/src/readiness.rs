@@ -16,6 +16,7 @@ use tokio::sync::Mutex;
 
 use crate::{
     engine::{Engine, EngineError, EngineOptions},
+    events::Events,
     metrics::{Metrics, StoreCalls},
     store::{self, ObservedStore, StoreError, StoreOptions},
 };
@@ -54,7 +55,12 @@ impl From<&EngineError> for NotReady {
 
 impl From<&StoreError> for NotReady {
     fn from(error: &StoreError) -> Self {
-        let message = format!("pulls are served, but the store refuses writes: {error}");
+        let cure = match error {
+            StoreError::CredentialsRefused(_) => "let the credentials write and remove objects",
+            StoreError::BucketNotFound(_) | StoreError::Unreachable(_) => "it is tried again and again",
+            _ => "see whether it is full; after an error of the disk, restart the server",
+        };
+        let message = format!("pulls are served, but the store refuses writes ({cure}): {error}");
         Self { reason: error.reason(), message }
     }
 }
@@ -70,14 +76,22 @@ struct Opened {
 pub struct Readiness {
     store: RwLock<Result<Opened, NotReady>>,
     draining: AtomicBool,
-    last_check: Mutex<Option<(Instant, Result<Ready, NotReady>)>>,
+    last_check: Mutex<LastCheck>,
     options: ArcSwap<EngineOptions>,
     metrics: Arc<Metrics>,
+    events: Events,
+}
+
+#[derive(Default)]
+struct LastCheck {
+    result: Option<(Instant, Result<Ready, NotReady>)>,
+    /// Whether the operator was told that the store refuses writes.
+    told: bool,
 }
 
 impl Readiness {
     /// Not ready yet; the engine will have these options.
-    pub fn new(options: EngineOptions, metrics: Arc<Metrics>) -> Self {
+    pub fn new(options: EngineOptions, metrics: Arc<Metrics>, events: Events) -> Self {
         let starting = NotReady { reason: "Starting", message: "the store is being opened".to_owned() };
         Self {
             store: RwLock::new(Err(starting)),
@@ -85,6 +99,7 @@ impl Readiness {
             last_check: Mutex::default(),
             options: ArcSwap::from_pointee(options),
             metrics,
+            events,
         }
     }
 
@@ -153,7 +168,7 @@ impl Readiness {
         }
         let Opened { engine, calls } = self.store.read().unwrap_or_else(PoisonError::into_inner).clone()?;
         let mut last = self.last_check.lock().await;
-        if let Some((at, result)) = last.as_ref()
+        if let Some((at, result)) = last.result.as_ref()
             && at.elapsed() < CHECK_INTERVAL
         {
             return result.clone();
@@ -174,7 +189,15 @@ impl Readiness {
             }),
         };
         self.metrics.store_ready(result.is_ok());
-        *last = Some((Instant::now(), result.clone()));
+        if let Ok(ready) = &result {
+            // A write that was refused once may have met a hiccup; this one was tried again.
+            let refuses = *ready != Ready::Whole;
+            if refuses != last.told {
+                self.events.store_changed();
+                last.told = refuses;
+            }
+        }
+        last.result = Some((Instant::now(), result.clone()));
         result
     }
 

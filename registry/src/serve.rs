@@ -88,7 +88,7 @@ pub async fn run(configuration: Configuration, log: Log) -> Result<(), ServeErro
     };
     let live = Arc::new(ArcSwap::from_pointee(configuration.live(users).await?));
     let app = Arc::new(App {
-        readiness: Readiness::new(engine_options(&settings), metrics.clone()),
+        readiness: Readiness::new(engine_options(&settings), metrics.clone(), events.clone()),
         jobs: Jobs::new(live.clone(), events.clone(), &metrics),
         live,
         events,

@@ -76,7 +76,7 @@ fn a_warm_manifest() {
         ..Live::default()
     }));
     let app = App {
-        readiness: Readiness::new(EngineOptions::default(), metrics.clone()),
+        readiness: Readiness::new(EngineOptions::default(), metrics.clone(), events.clone()),
         traces: None,
         jobs: Jobs::new(live.clone(), events.clone(), &metrics),
         live,

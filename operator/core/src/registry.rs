@@ -6,10 +6,10 @@ pub mod build;
 pub mod config;
 pub mod error;
 pub mod gate;
+pub mod inquiry;
 pub mod jobs;
 pub mod network;
 pub mod status;
-pub mod usage;
 pub mod validate;
 pub mod workload;
 

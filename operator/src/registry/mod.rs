@@ -5,18 +5,22 @@ mod apply;
 mod build;
 mod fetch;
 mod gate;
+mod inquiry;
 mod probe;
 mod status;
-mod usage;
 mod validate;
 mod watches;
 
 use std::{sync::Arc, time::Duration};
 
 use berth_crds::Registry;
-use berth_operator_core::registry::{Installation, RegistryError, status::refused};
+use berth_operator_core::{
+    conditions::State,
+    registry::{Installation, RegistryError, status::refused},
+};
 use kube::runtime::controller::Action;
 
+use self::inquiry::Inquiry;
 use crate::{
     Context,
     apply::ApplyError,
@@ -74,10 +78,10 @@ impl Reason for ReconcileError {
 /// Runs until it is dropped.
 pub async fn run(context: Context) {
     let controller = watches::controller(&context);
-    let usage = Arc::new(usage::Usage::new(&context));
+    let inquiry = Arc::new(Inquiry::new(&context));
     runner::run("registry", context, controller, move |object, context| {
-        let usage = usage.clone();
-        async move { reconcile(&object, &context, &usage).await }
+        let inquiry = inquiry.clone();
+        async move { reconcile(&object, &context, &inquiry).await }
     })
     .await;
 }
@@ -96,7 +100,7 @@ pub(crate) fn installation(context: &Context) -> Installation {
 async fn reconcile(
     object: &Guarded<Registry>,
     context: &Context,
-    usage: &usage::Usage,
+    inquiry: &Inquiry,
 ) -> Result<Action, ReconcileError> {
     let registry = match &object.0 {
         Ok(registry) if registry.metadata.deletion_timestamp.is_some() => return Ok(Action::await_change()),
@@ -109,12 +113,14 @@ async fn reconcile(
     };
     match converge(registry, context).await {
         Ok(applied) => {
-            let observed = status::observe(context, registry, &applied).await?;
+            let mut observed = status::observe(context, registry, &applied).await?;
             apply::hurry(context, &applied, &observed).await?;
-            let (storage, ask_again) = usage.look(context, &applied, &observed).await;
-            let ready = status::write(context, registry, &applied, &observed, storage).await?;
-            let wait = applied.look_again().min(ask_again).min(NET);
-            Ok(Action::requeue(if ready { wait } else { UNREADY }))
+            let answer = inquiry.look(context, registry, &applied, &observed).await?;
+            observed.refusal = answer.refusal;
+            let state = status::write(context, registry, &applied, &observed, answer.storage).await?;
+            let settled = matches!(state, State::Ready { .. }) || observed.refusal.is_some();
+            let wait = applied.look_again().min(answer.again.unwrap_or(NET)).min(NET);
+            Ok(Action::requeue(if settled { wait } else { UNREADY }))
         }
         Err(Failure::Refused(error)) => {
             status::write_refused(context, registry, &error).await?;

@@ -1,4 +1,5 @@
-//! Asks servers what only they know: why they are not ready, and which configuration they run.
+//! Asks servers what only they know: why they are not ready, which configuration they run, whether their store takes
+//! writes.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -25,6 +26,16 @@ pub(super) async fn unready(owner: &Owner, pods: &[Pod], bundle: &Bundle) -> Vec
     let answers = addresses.map(async |address| {
         let response = ask(owner, address, bundle).await?;
         if response.status().is_success() { None } else { response.json().await.ok() }
+    });
+    future::join_all(answers).await.into_iter().flatten().collect()
+}
+
+/// Why the store refuses writes, by each server that answers as one that is ready.
+pub(super) async fn refusals(owner: &Owner, pods: &[Pod], bundle: &Bundle) -> Vec<Option<Unready>> {
+    let answers = pods.iter().filter_map(running_address).map(async |address| {
+        let response = ask(owner, address, bundle).await?.error_for_status().ok()?;
+        // A server whose store takes writes has nothing to explain.
+        Some(response.json().await.ok())
     });
     future::join_all(answers).await.into_iter().flatten().collect()
 }

@@ -26,14 +26,14 @@ use serde_json::json;
 use super::{ReconcileError, build::Applied, probe};
 use crate::{Context, events, field_managers, stores::Guarded};
 
-/// Writes the status of a Registry whose children were applied; tells whether it is ready.
+/// Writes the status of a Registry whose children were applied; returns its state.
 pub(super) async fn write(
     context: &Context,
     registry: &Registry,
     applied: &Applied,
     observed: &Observed,
     storage: Option<StorageStatus>,
-) -> Result<bool, ReconcileError> {
+) -> Result<State, ReconcileError> {
     let valid = &applied.registry;
     let owner = &valid.owner;
     let state = status::state(valid.replicas, valid.paused, observed);
@@ -51,7 +51,7 @@ pub(super) async fn write(
         storage,
     };
     patch(context, registry, owner, &state, observed.deployment.as_ref(), facts).await?;
-    Ok(matches!(state, State::Ready { .. }))
+    Ok(state)
 }
 
 /// Writes why a Registry cannot be built. What was built before stays and goes on serving.
@@ -105,10 +105,7 @@ pub(super) async fn observe(
     if complete && wanted.is_none() {
         return Ok(without_pods);
     }
-    let selector = format!("{},app.kubernetes.io/component=server", owner.selector());
-    let pods: Api<Pod> = Api::namespaced(context.client.clone(), &owner.namespace);
-    let pods = pods.list(&ListParams::default().labels(&selector)).await?.items;
-    let pods = status::current(without_pods.deployment.as_ref(), pods);
+    let pods = status::current(without_pods.deployment.as_ref(), servers(context, owner).await?);
     let bundle = context.bundle.borrow().clone();
     let Some(bundle) = bundle else { return Ok(Observed { pods, ..without_pods }) };
     Ok(match wanted {
@@ -121,6 +118,13 @@ pub(super) async fn observe(
             Observed { pods, unready, ..without_pods }
         }
     })
+}
+
+/// The servers' Pods.
+pub(super) async fn servers(context: &Context, owner: &Owner) -> Result<Vec<Pod>, kube::Error> {
+    let selector = format!("{},app.kubernetes.io/component=server", owner.selector());
+    let pods: Api<Pod> = Api::namespaced(context.client.clone(), &owner.namespace);
+    Ok(pods.list(&ListParams::default().labels(&selector)).await?.items)
 }
 
 async fn patch(
@@ -148,7 +152,9 @@ async fn patch(
     if status == before {
         return Ok(());
     }
-    apply(context, &owner.namespace, &owner.name, &status).await?;
+    // That time belongs to whoever receives the events; it is read here and never written.
+    let written = RegistryStatus { store_changed_at: None, ..status };
+    apply(context, &owner.namespace, &owner.name, &written).await?;
     let said = conditions::ready(&before.conditions).map(|ready| ready.reason.as_str());
     if said != Some(state.reason()) {
         tracing::info!(

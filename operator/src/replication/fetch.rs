@@ -7,11 +7,15 @@ use berth_crds::{Registry, ReplicationPolicy};
 use berth_operator_core::{
     conditions,
     objects::Owner,
+    registry::status,
     replication::{Pass, Plan, Side, pass},
 };
-use k8s_openapi::api::{
-    batch::v1::Job,
-    core::v1::{Pod, Secret},
+use k8s_openapi::{
+    api::{
+        batch::v1::Job,
+        core::v1::{Pod, Secret},
+    },
+    apimachinery::pkg::apis::meta::v1::Condition,
 };
 use kube::{Api, ResourceExt, api::ListParams};
 
@@ -56,11 +60,13 @@ pub(super) async fn fetch(
         registries: BTreeMap::new(),
     };
     let secrets = Api::<Secret>::namespaced(context.client.clone(), namespace);
-    for side in [&plan.source, &plan.destination] {
+    for (side, reads) in [(&plan.source, true), (&plan.destination, false)] {
         match side {
             Side::Registry(name) => {
                 let registry = context.stores.registry(namespace, name);
-                world.registries.insert(name.clone(), registry.as_ref().map(readiness));
+                world
+                    .registries
+                    .insert(name.clone(), registry.as_ref().map(|registry| readiness(registry, reads)));
             }
             Side::Url { credentials, ca } => {
                 for name in [credentials.as_ref(), ca.secret()].into_iter().flatten() {
@@ -74,13 +80,12 @@ pub(super) async fn fetch(
     Ok(world)
 }
 
-fn readiness(registry: &Registry) -> Readiness {
+/// A Registry that takes no writes can still be read from.
+fn readiness(registry: &Registry, reads: bool) -> Readiness {
     let conditions = registry.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
-    if conditions::ready(conditions).is_some_and(|ready| ready.status == "True") {
-        Readiness::Ready
-    } else {
-        Readiness::NotReady
-    }
+    let serves =
+        |ready: &Condition| ready.status == "True" || (reads && ready.reason == status::STORE_READ_ONLY);
+    if conditions::ready(conditions).is_some_and(serves) { Readiness::Ready } else { Readiness::NotReady }
 }
 
 async fn passes(context: &Context, owner: &Owner, policy: &str) -> Result<Vec<Pass>, kube::Error> {

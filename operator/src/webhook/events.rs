@@ -1,10 +1,12 @@
 //! `POST /events`: a registry tells that its content changed. What is remembered of the repositories is forgotten at once,
 //! and what will soon be asked about is looked at. Replication policies that read from the registry are marked; the
-//! replication controller, on whichever replica leads, sees the mark. Lost events cost time, not images: passes run at
-//! every interval all the same, and what is old is looked at again.
+//! replication controller, on whichever replica leads, sees the mark. So is the Registry itself, when a server tells that
+//! its store refuses writes or takes them again. Lost events cost time, not images: passes run at every interval all the
+//! same, and what is old is looked at again.
 
 use std::{
     collections::HashMap,
+    fmt::Debug,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -14,7 +16,7 @@ use axum::{
     extract::State,
     http::{HeaderMap, StatusCode, header::AUTHORIZATION},
 };
-use berth_crds::ReplicationPolicy;
+use berth_crds::{Registry, ReplicationPolicy};
 use berth_operator_core::registry::host;
 use berth_registry_core::{
     Digest,
@@ -22,15 +24,17 @@ use berth_registry_core::{
 };
 use jiff::Timestamp;
 use k8s_openapi::{
+    NamespaceResourceScope,
     api::authentication::v1::{TokenReview, TokenReviewSpec},
     apimachinery::pkg::apis::meta::v1::Time,
 };
 use kube::{
-    Api, Client, ResourceExt,
+    Api, Client, Resource, ResourceExt,
     api::{ListParams, Patch, PatchParams, PostParams},
     core::DeserializeGuard,
 };
-use serde_json::json;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
 
 use crate::{field_managers, webhook::warm::Warmer};
 
@@ -127,7 +131,14 @@ impl Events {
         }
         // First of all: from here on no review rests on what was seen before.
         self.warmer.heed(&host(&namespace, &registry), &changes);
-        mark(&self.client, &namespace, &registry).await
+        if changes.store {
+            let now = Time(Timestamp::now());
+            mark::<Registry>(&self.client, &namespace, &registry, &json!({"storeChangedAt": now})).await?;
+        }
+        if changes.more || !changes.repositories.is_empty() {
+            mark_policies(&self.client, &namespace, &registry).await?;
+        }
+        Ok(())
     }
 
     async fn authenticate(&self, headers: &HeaderMap) -> Result<String, EventError> {
@@ -155,12 +166,13 @@ impl Events {
     }
 }
 
-async fn mark(client: &Client, namespace: &str, registry: &str) -> Result<(), EventError> {
+async fn mark_policies(client: &Client, namespace: &str, registry: &str) -> Result<(), EventError> {
     let now = Timestamp::now();
     let api = Api::<DeserializeGuard<ReplicationPolicy>>::namespaced(client.clone(), namespace);
     for policy in api.list(&ListParams::default()).await?.items.into_iter().filter_map(|item| item.0.ok()) {
         if policy.spec.source.registry.as_deref() == Some(registry) && !marked_this_second(&policy, now) {
-            mark_policy(client, namespace, &policy.name_any(), now).await?;
+            let status = json!({"sourceChangedAt": Time(now)});
+            mark::<ReplicationPolicy>(client, namespace, &policy.name_any(), &status).await?;
         }
     }
     Ok(())
@@ -208,15 +220,18 @@ fn marked_this_second(policy: &ReplicationPolicy, now: Timestamp) -> bool {
     marked.is_some_and(|time| time.0.as_second() >= now.as_second())
 }
 
-async fn mark_policy(client: &Client, namespace: &str, name: &str, now: Timestamp) -> Result<(), EventError> {
-    let api = Api::<DeserializeGuard<ReplicationPolicy>>::namespaced(client.clone(), namespace);
-    let patch = Patch::Merge(json!({"status": {"sourceChangedAt": Time(now)}}));
+/// Changes one field of a status. What was deleted in between needs no mark.
+async fn mark<K>(client: &Client, namespace: &str, name: &str, status: &Value) -> Result<(), EventError>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
+{
+    let api = Api::<DeserializeGuard<K>>::namespaced(client.clone(), namespace);
+    let patch = Patch::Merge(json!({"status": status}));
     let params =
         PatchParams { field_manager: Some(field_managers::EVENTS.to_owned()), ..PatchParams::default() };
     match api.patch_status(name, &params, &patch).await {
-        // Deleted in between: nothing left to mark.
         Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
-        answer => answer.map(|_| ()).map_err(EventError::from),
+        answer => answer.map(drop).map_err(EventError::from),
     }
 }
 
@@ -224,7 +239,6 @@ async fn mark_policy(client: &Client, namespace: &str, name: &str, now: Timestam
 mod tests {
     use super::*;
     use rstest::rstest;
-    use serde_json::Value;
 
     fn event(change: &Value) -> Vec<u8> {
         let mut event = json!({

@@ -69,6 +69,27 @@ async fn an_event_marks_the_policies_of_its_registry() {
     assert_eq!(patches[0].1["status"].as_object().unwrap().len(), 1, "nothing else is touched");
 }
 
+/// R-OPS-2: a server whose store refuses writes, or takes them again, has its Registry looked at; no policy is concerned.
+#[tokio::test]
+async fn an_event_about_the_store_marks_the_registry() {
+    let world = World::new().await;
+    world.cluster.answer(REVIEW, token_of("system:serviceaccount:team-a:registry"));
+    let registry = "PATCH /apis/berth.dev/v1alpha1/namespaces/team-a/registries/registry/status";
+    world.cluster.answer(
+        registry,
+        json!({
+            "apiVersion": "berth.dev/v1alpha1", "kind": "Registry", "metadata": {"name": "registry"},
+            "spec": {"storage": {"memory": {}}},
+        }),
+    );
+    let store = json!({"repositories": [], "store": true});
+    assert_eq!(send(&world, Some("t"), &store).await, 202);
+    let patches = world.cluster.patches();
+    assert_eq!((patches.len(), patches[0].0.as_str()), (1, registry));
+    assert!(patches[0].1["status"]["storeChangedAt"].is_string(), "{patches:?}");
+    assert_eq!(patches[0].1["status"].as_object().unwrap().len(), 1, "nothing else is touched");
+}
+
 #[rstest]
 #[case::no_token(None, Value::Null, 401)]
 #[case::unknown(Some("t"), json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "spec": {"token": ""}, "status": {"authenticated": false}}), 401)]

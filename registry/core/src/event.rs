@@ -50,6 +50,9 @@ pub struct Changes {
     /// complete, and for convenience only.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub images: Vec<String>,
+    /// The store began to refuse writes, or takes them again; which of the two, `/readyz` says.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub store: bool,
 }
 
 /// The image that a push is about, as [`Changes::images`] names it: that of the tag, or of the digest that a signature

@@ -1,13 +1,17 @@
 //! What kubelet and Prometheus ask: alive, ready and why not, numbers (R-OPS-1, R-OPS-2).
 
+use axum::{Json, Router, routing::post};
 use reqwest::Method;
+use serde_json::Value;
 use tempfile::TempDir;
+use tokio::{net::TcpListener, sync::mpsc, time::timeout};
 
 use crate::Test;
+use crate::support::authority::Authority;
 use crate::support::content::Manifest;
 use crate::support::faulty::Faulty;
 use crate::support::http::{Target, ensure};
-use crate::support::process::{eventually, free_port};
+use crate::support::process::{PATIENCE, eventually, free_port};
 use crate::support::s3::S3;
 use crate::support::server::{Options, htpasswd};
 
@@ -130,13 +134,40 @@ async fn a_store_that_comes_and_goes() -> Test {
     repo.has_manifest(&image, "v1").await
 }
 
+/// Stands for the operator: a configuration that sends it events, and those that are about the store.
+async fn operator(files: &TempDir) -> (std::path::PathBuf, mpsc::UnboundedReceiver<Value>) {
+    let (sender, received) = mpsc::unbounded_channel();
+    let take = move |Json(event): Json<Value>| {
+        if event["data"]["store"] == true {
+            let _ = sender.send(event);
+        }
+        std::future::ready(())
+    };
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a loopback port is free");
+    let address = listener.local_addr().expect("a bound socket has an address");
+    tokio::spawn(async move { axum::serve(listener, Router::new().route("/events", post(take))).await });
+    let [config, ca, token] = ["berth.yaml", "ca.crt", "token"].map(|name| files.path().join(name));
+    let text = format!(
+        "events: {{url: 'http://{address}/events', source: team-a/registry, caFile: {}, tokenFile: {}}}\n",
+        ca.display(),
+        token.display()
+    );
+    for (path, text) in [(&config, text), (&ca, Authority::new().pem), (&token, "t".to_owned())] {
+        std::fs::write(path, text).expect("a file can be written");
+    }
+    (config, received)
+}
+
 /// R-OPS-2: a store that refuses writes is noticed by the first one that a client makes. Pulls go on, so the server stays
-/// ready and says what is wrong; it finds out by itself when that is over, and writes nothing while all is well.
+/// ready and says what is wrong; it finds out by itself when that is over, and writes nothing while all is well. The
+/// operator is told of both.
 #[tokio::test]
 async fn a_store_that_refuses_writes() -> Test {
     let Some(s3) = S3::start().await else { return Ok(()) };
+    let files = TempDir::new().expect("a directory can be made");
+    let (config, mut told) = operator(&files).await;
     let proxy = Faulty::before(s3.port).await;
-    let server = S3::options_at(proxy.port, "images", "writes/").start().await;
+    let server = S3::options_at(proxy.port, "images", "writes/").flag("--config", &config).start().await;
     let target = server.target();
     let says = |word: &'static str| {
         let target = target.clone();
@@ -160,16 +191,21 @@ async fn a_store_that_refuses_writes() -> Test {
     proxy.read_only(true);
     repo.put_manifest(&image, "v2").send().await?.status(&[503])?;
     eventually("readiness says why", || says("CredentialsRefused")).await;
+    ensure!(says("let the credentials write").await, "readiness does not say what to do");
     ensure!(writable("0").await, "the metric does not say so");
+    let event = timeout(PATIENCE, told.recv()).await.ok().flatten();
+    ensure!(event.is_some_and(|event| event["source"] == "team-a/registry"), "the operator is not told");
     repo.has_manifest(&image, "v1").await?;
 
     proxy.read_only(false);
     eventually("readiness finds out", || says("ready\n")).await;
     ensure!(writable("1").await, "the metric does not say so");
+    ensure!(timeout(PATIENCE, told.recv()).await.is_ok(), "the operator is not told");
     let writes = proxy.writes();
     for _ in 0..5 {
         ensure!(says("ready\n").await, "not ready any more");
     }
+    ensure!(told.try_recv().is_err(), "an event without a reason");
     ensure!(proxy.writes() == writes, "an idle server writes");
     repo.push(&image, "v2").await.map(|_| ())
 }

@@ -27,6 +27,9 @@ pub struct Unready {
     pub message: String,
 }
 
+/// The reason of a Registry that serves pulls and whose store refuses writes.
+pub const STORE_READ_ONLY: &str = "StoreReadOnly";
+
 /// Reasons of `/readyz` that do not go away by waiting.
 const NEEDS_SOMEBODY: [&str; 4] = ["BucketNotFound", "CredentialsRefused", "StoreInvalid", "StoreUnsafe"];
 
@@ -41,6 +44,8 @@ pub struct Observed {
     pub unready: Vec<Unready>,
     /// Pods that run an older configuration than they are to; only looked for when the Deployment is complete.
     pub outdated: Vec<String>,
+    /// Why the store refuses writes, if a server says so; only asked when all of them are ready.
+    pub refusal: Option<Unready>,
 }
 
 /// The Pods of the newest servers: what those say that are about to go is of no interest.
@@ -84,6 +89,9 @@ fn servers(replicas: i32, observed: &Observed) -> State {
                 observed.outdated.len()
             );
             return progressing("Configuring", &message);
+        }
+        if let Some(Unready { message, .. }) = &observed.refusal {
+            return State::Stalled { reason: STORE_READ_ONLY.to_owned(), message: message.clone() };
         }
         return match replicas {
             0 => State::Ready { reason: "ScaledToZero", message: "no server is asked for".to_owned() },
@@ -198,5 +206,6 @@ pub fn status(
         configuration: facts.configuration.or_else(|| before.configuration.clone()),
         lifecycle: facts.lifecycle.filter(newer).or_else(|| before.lifecycle.clone()),
         storage: facts.storage.filter(differs).or_else(|| before.storage.clone()),
+        store_changed_at: before.store_changed_at.clone(),
     }
 }

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 mod clouds;
 mod gate;
+mod inquiry;
 
 use super::{
     status::{Facts, Observed, Unready},
@@ -332,6 +333,10 @@ fn unready(reason: &str) -> Vec<Unready> {
     Observed { deployment: Some(deployment(2, 2, 2, 2)), outdated: vec!["registry-1".into()], ..Observed::default() },
     "Reconciling Configuring"
 )]
+#[case::read_only(
+    Observed { deployment: Some(deployment(2, 2, 2, 2)), refusal: unready("StoreFailed").pop(), ..Observed::default() },
+    "Stalled StoreReadOnly"
+)]
 #[case::not_seen_yet(Observed { deployment: Some(deployment(1, 2, 2, 2)), ..Observed::default() }, "Reconciling RollingOut")]
 #[case::old_servers_left(Observed { deployment: Some(deployment(2, 3, 2, 3)), ..Observed::default() }, "Reconciling RollingOut")]
 #[case::one_of_two(Observed { deployment: Some(deployment(2, 2, 2, 1)), ..Observed::default() }, "Reconciling RollingOut")]
@@ -388,47 +393,6 @@ fn now() -> Time {
     Time("2030-01-01T00:00:00Z".parse().unwrap())
 }
 
-fn stored(bytes: i64, as_of: &str) -> berth_crds::registry::StorageStatus {
-    let as_of = Time(as_of.parse().unwrap());
-    berth_crds::registry::StorageStatus { bytes, repositories: 3, as_of }
-}
-
-/// R-STO-8: that the same was measured once more is no reason to write.
-#[rstest]
-#[case(4096, "2029-12-31T00:00:00Z")]
-#[case(4097, "2030-01-01T00:00:00Z")]
-fn storage_is_written_when_it_changed(#[case] bytes: i64, #[case] shown: &str) {
-    let registry = registry(json!({"storage": {"memory": {}}}));
-    let before = berth_crds::RegistryStatus {
-        storage: Some(stored(4096, "2029-12-31T00:00:00Z")),
-        ..berth_crds::RegistryStatus::default()
-    };
-    let state = status::state(1, false, &Observed::default());
-    let facts = Facts { storage: Some(stored(bytes, "2030-01-01T00:00:00Z")), ..Facts::default() };
-    let status = status::status(&owner(&registry), Some(3), &before, &state, None, facts, &now());
-    assert_eq!(status.storage, Some(stored(bytes, shown)));
-}
-
-/// R-STO-8: an idle Registry is asked after a collection, and else a few times a day.
-#[rstest]
-#[case::never(None, None, 0)]
-#[case::answered(Some(("2030-01-01T00:00:00Z", 0)), Some("2029-12-31T03:00:00Z"), 6)]
-#[case::yesterday(Some(("2029-12-31T00:00:00Z", 0)), None, 0)]
-#[case::collected(Some(("2029-12-31T23:00:00Z", 0)), Some("2029-12-31T23:30:00Z"), 0)]
-#[case::failed_long_ago(Some(("2029-12-31T23:59:00Z", 1)), None, 0)]
-#[case::failed_often(Some(("2030-01-01T00:00:00Z", 99)), Some("2030-01-01T00:00:00Z"), 6)]
-fn registries_are_asked_seldom(
-    #[case] asked: Option<(&str, u32)>,
-    #[case] collected: Option<&str>,
-    #[case] hours: u64,
-) {
-    let asked = asked.map(|(at, failures)| usage::Asked { at: at.parse().unwrap(), failures });
-    let collected = collected.map(|at| at.parse().unwrap());
-    let owner = owner(&registry(json!({"storage": {"memory": {}}})));
-    let wait = usage::wait(asked, collected, &owner, now().0);
-    assert_eq!(wait.as_secs() / 3600, hours, "{wait:?}");
-}
-
 #[test]
 fn the_whole_status() {
     let registry = registry(full());
@@ -444,7 +408,7 @@ fn the_whole_status() {
         certificate_until: Some("2030-03-01T00:00:00Z".parse().unwrap()),
         configuration: Some("0".repeat(64)),
         lifecycle: jobs::last_run(&[finished]),
-        storage: Some(stored(4096, "2029-12-31T04:00:00Z")),
+        storage: Some(inquiry::stored(4096, "2029-12-31T04:00:00Z")),
     };
     let status = status::status(
         &owner(&registry),

@@ -1,5 +1,6 @@
-//! Asks a Registry that is ready how much it holds, as seldom as `berth_operator_core::registry::usage` says. What was
-//! asked is remembered by the leader only: a new one asks each Registry once.
+//! Asks a Registry that is ready what only its servers know: how much it holds, and whether its store takes writes; as
+//! seldom as `berth_operator_core::registry::inquiry` says. What was heard is remembered by the leader only: a new one
+//! asks each Registry once.
 
 use std::{
     collections::HashMap,
@@ -7,15 +8,16 @@ use std::{
     time::Duration,
 };
 
-use berth_crds::registry::StorageStatus;
+use berth_crds::{Registry, registry::StorageStatus};
 use berth_operator_core::{
     conditions::State,
     objects::Owner,
     registry::{
-        endpoint, job,
+        endpoint,
+        inquiry::{Asked, News, refusal, shown, wait},
+        job,
         jobs::Task,
-        status::{self, Observed},
-        usage::{Asked, shown, wait},
+        status::{self, Observed, Unready},
         validate::Storage,
     },
 };
@@ -24,7 +26,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::CronJob;
 use kube::Api;
 
-use super::build::Applied;
+use super::{build::Applied, probe, status::servers};
 use crate::{
     Context,
     certs::Bundle,
@@ -50,55 +52,79 @@ enum AskError {
     Malformed(#[from] serde_json::Error),
 }
 
-/// Asks, and remembers when it asked.
-pub(super) struct Usage {
+/// Asks, and remembers what it heard.
+pub(super) struct Inquiry {
     tokens: Tokens,
     /// By the uid of the Registry.
     asked: Mutex<HashMap<String, Asked>>,
 }
 
-impl Usage {
+/// What is known of a Registry that is ready.
+#[derive(Default)]
+pub(super) struct Answer {
+    /// What it holds, if it was asked just now.
+    pub(super) storage: Option<StorageStatus>,
+    /// Why its store refuses writes, if it does.
+    pub(super) refusal: Option<Unready>,
+    /// When it is asked again.
+    pub(super) again: Option<Duration>,
+}
+
+impl Inquiry {
     pub(super) fn new(context: &Context) -> Self {
         let settings = &context.settings;
         let tokens = Tokens::new(context.client.clone(), &settings.namespace, &settings.service_account);
         Self { tokens, asked: Mutex::default() }
     }
 
-    /// What the Registry holds, if it is time to ask, and how long until it is again.
+    /// Asks a Registry that is ready, if it is time to.
     pub(super) async fn look(
         &self,
         context: &Context,
+        object: &Registry,
         applied: &Applied,
         observed: &Observed,
-    ) -> (Option<StorageStatus>, Duration) {
+    ) -> Result<Answer, kube::Error> {
         let (registry, owner) = (&applied.registry, &applied.registry.owner);
         let ready = matches!(status::state(registry.replicas, false, observed), State::Ready { .. });
         let bundle = context.bundle.borrow().clone();
         let Some(bundle) = bundle.filter(|_| ready && registry.replicas > 0) else {
-            return (None, Duration::MAX);
+            // Servers that are replaced may find another store.
+            self.asked().retain(|uid, asked| *uid != owner.uid || asked.refusal.is_none());
+            return Ok(Answer::default());
         };
-        let before = self.asked().get(&owner.uid).copied();
-        let left = wait(before, collected(context, owner).await, owner, Timestamp::now());
-        if left > Duration::ZERO {
-            return (None, left);
-        }
+        let before = self.asked().get(&owner.uid).cloned();
+        let collects = registry.schedules.iter().any(|schedule| schedule.task == Task::Collect);
+        let collected = if collects { collected(context, owner).await? } else { None };
+        let news = News::new(collected, object.status.as_ref());
         let at = Timestamp::now();
-        let answer = self.ask(owner, registry.storage == Storage::Memory, &bundle).await;
-        let failures = match &answer {
+        let left = wait(before.as_ref(), news, owner, at);
+        if left > Duration::ZERO {
+            let refusal = before.and_then(|before| before.refusal);
+            return Ok(Answer { storage: None, refusal, again: Some(left) });
+        }
+        let pods = servers(context, owner).await?;
+        let (refusals, totals) = tokio::join!(
+            probe::refusals(owner, &pods, &bundle),
+            self.ask(owner, registry.storage == Storage::Memory, &bundle)
+        );
+        let failures = match &totals {
             Ok(_) => 0,
             Err(error) => {
                 let Owner { namespace, name, .. } = owner;
                 tracing::debug!(namespace, name, %error, "the registry does not say how much it holds");
                 self.tokens.forget(&endpoint(namespace, name));
-                before.map_or(1, |before| before.failures.saturating_add(1))
+                before.as_ref().map_or(1, |before| before.failures.saturating_add(1))
             }
         };
-        let now = Asked { at, failures };
+        let refusal = refusal(before.and_then(|before| before.refusal), refusals);
+        let now = Asked { at, news, failures, refusal: refusal.clone() };
+        let again = Some(wait(Some(&now), news, owner, at));
         let mut asked = self.asked();
         asked
             .retain(|_, asked| Duration::try_from(at.duration_since(asked.at)).is_ok_and(|age| age < FORGET));
         asked.insert(owner.uid.clone(), now);
-        (answer.ok().as_ref().map(shown), wait(Some(now), None, owner, at))
+        Ok(Answer { storage: totals.ok().as_ref().map(shown), refusal, again })
     }
 
     fn asked(&self) -> MutexGuard<'_, HashMap<String, Asked>> {
@@ -128,9 +154,9 @@ impl Usage {
     }
 }
 
-/// When the last collection ended, as far as its `CronJob` tells.
-async fn collected(context: &Context, owner: &Owner) -> Option<Timestamp> {
+/// When the last collection ended, as its `CronJob` tells.
+async fn collected(context: &Context, owner: &Owner) -> Result<Option<Timestamp>, kube::Error> {
     let jobs: Api<CronJob> = Api::namespaced(context.client.clone(), &owner.namespace);
-    let job = jobs.get_opt(&job(&owner.name, Task::Collect)).await.ok()??;
-    Some(job.status?.last_successful_time?.0)
+    let job = jobs.get_opt(&job(&owner.name, Task::Collect)).await?;
+    Ok(job.and_then(|job| Some(job.status?.last_successful_time?.0)))
 }
