@@ -180,7 +180,7 @@ impl Engine {
         let mut upload = Upload::parse(id, &self.inner.upload_key, repository)?;
         let place = self.admit()?;
         upload.fresh &= expected_offset.is_none_or(|offset| offset == 0);
-        let (engine, repository) = (self.clone(), repository.clone());
+        let (engine, repository, id) = (self.clone(), repository.clone(), id.clone());
         // A task of its own: when the client goes away the server drops the request, but not what has arrived.
         self.detach(async move {
             let _place = place;
@@ -198,11 +198,8 @@ impl Engine {
                 }
                 return Err(error);
             }
-            let upload = Upload { fresh: false, ..upload };
-            Ok(Appended {
-                offset: writer.sink.offset(),
-                id: upload.name(&engine.inner.upload_key, &repository),
-            })
+            let offset = writer.sink.offset();
+            Ok(Appended { offset, id: id.at(offset) })
         })
         .await
     }

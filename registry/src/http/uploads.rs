@@ -8,6 +8,7 @@ use http::{
     HeaderName, HeaderValue, Method, StatusCode,
     header::{CONTENT_LENGTH, CONTENT_RANGE, LOCATION, RANGE},
 };
+use http_body::Body as _;
 
 use super::{
     Call, DOCKER_CONTENT_DIGEST, DOCKER_UPLOAD_UUID, error::ApiError, failure::uploaded_range, location,
@@ -76,10 +77,11 @@ pub(super) async fn answer(call: Call, name: &RepositoryName, id: String) -> Res
     match call.method {
         Method::GET | Method::HEAD => {
             let offset = engine.upload_offset(name, &id).await?;
+            let id = if id.offset() == Some(offset) { id } else { id.at(offset) };
             progress(StatusCode::NO_CONTENT, name, &id, offset)
         }
         Method::PATCH => {
-            let (offset, body) = chunk(call)?;
+            let (offset, body) = chunk(call, &id)?;
             match engine.append(name, &id, offset, body).await {
                 Ok(held) => progress(StatusCode::ACCEPTED, name, &held.id, held.offset),
                 Err(error) => Err(resumable(error, name, &id)),
@@ -91,7 +93,7 @@ pub(super) async fn answer(call: Call, name: &RepositoryName, id: String) -> Res
                     .detail("add ?digest=sha256:<hex> to the URL")
             })?;
             let digest = parse_digest(digest)?;
-            let (offset, body) = chunk(call)?;
+            let (offset, body) = chunk(call, &id)?;
             match engine.finish_upload(name, &id, offset, body, &digest).await {
                 Ok(_) => created(name, &digest),
                 Err(error) => Err(resumable(error, name, &id)),
@@ -105,9 +107,14 @@ pub(super) async fn answer(call: Call, name: &RepositoryName, id: String) -> Res
     }
 }
 
-/// The body of a request, and where it begins if the client says so.
-fn chunk(call: Call) -> Result<(Option<u64>, ByteStream), ApiError> {
-    let Some(header) = call.headers.get(CONTENT_RANGE) else { return Ok((None, call.into_stream())) };
+/// The body of a request, and where it begins if the client says so: by the header, or else by the name that it was given
+/// for it. So a request that broke off adds nothing if it is read after the upload went on.
+fn chunk(call: Call, id: &UploadId) -> Result<(Option<u64>, ByteStream), ApiError> {
+    let Some(header) = call.headers.get(CONTENT_RANGE) else {
+        // Nothing can be added at any place; some clients finish under a name that they were given earlier.
+        let offset = id.offset().filter(|_| !call.body.is_end_stream());
+        return Ok((offset, call.into_stream()));
+    };
     let Some((first, last)) = header.to_str().ok().and_then(range::parse_chunk) else {
         return Err(ApiError::bad_request("BLOB_UPLOAD_INVALID", "the Content-Range is malformed")
             .detail("write <first byte>-<last byte>, both included"));
@@ -147,11 +154,11 @@ fn exactly(length: u64, body: ByteStream) -> ByteStream {
 
 /// An upload that goes on elsewhere than the client thought says where.
 fn resumable(error: EngineError, name: &RepositoryName, id: &UploadId) -> ApiError {
-    let offset = matches!(error, EngineError::UploadOffset { .. });
+    let EngineError::UploadOffset { actual } = error else { return error.into() };
     let answer = ApiError::from(error);
-    match upload_location(name, id) {
-        Ok(location) if offset => answer.header(LOCATION, location),
-        _ => answer,
+    match upload_location(name, &id.at(actual)) {
+        Ok(location) => answer.header(LOCATION, location),
+        Err(_) => answer,
     }
 }
 

@@ -24,6 +24,7 @@ cases! { sessions, Push:
     Spec "R-OCI-6" an_upload_of_another_repository,
     Spec "R-OCI-2" two_uploads_at_once,
     Spec "R-OCI-2" a_content_range_that_is_none,
+    Berth "R-OCI-2" a_request_that_is_read_too_late,
     Berth "R-OCI-2" a_wrong_digest_names_what_came,
 }
 
@@ -128,6 +129,32 @@ async fn resumed_after_a_lost_connection(t: &Target) -> Outcome {
     socket.shutdown().await.map_err(broken)?;
     drop(socket);
     resume(&repo, at, &blob).await
+}
+
+/// A request without `Content-Range` broke off and is read only after the client went on: its address tells that its
+/// bytes belong elsewhere. An address that was given out earlier goes on working for all but bytes without a place.
+async fn a_request_that_is_read_too_late(t: &Target) -> Outcome {
+    let (repo, blob) = (t.fresh(), Blob::random(1000));
+    let new = repo.begin().await?;
+    let reply = repo.chunk(Method::PATCH, new.clone(), 0, &blob.bytes[..300]).send().await?;
+    let early = reply.status(&[202])?.location()?;
+    let late = |method: Method, at: &Url| {
+        let at = if method == Method::PUT { with_digest(at, &blob.digest) } else { at.clone() };
+        repo.target.call_url(method, at).body(blob.bytes[300..700].to_vec())
+    };
+    let reply = late(Method::PATCH, &early).send().await?;
+    let at = reply.status(&[202])?.location()?;
+    for method in [Method::PATCH, Method::PUT] {
+        for old in [&new, &early] {
+            let reply = late(method.clone(), old).send().await?;
+            reply.status(&[416])?.header("range", "0-699")?;
+            ensure!(reply.location()? == at, "416 names {}, not {at}", reply.location()?);
+        }
+    }
+    ensure!(holds(&repo, new.clone(), 700).await? == at, "an old address leads elsewhere");
+    let reply = repo.chunk(Method::PATCH, early.clone(), 700, &blob.bytes[700..]).send().await?;
+    reply.status(&[202])?;
+    finishes(&repo, &new, &blob, 1000).await
 }
 
 /// The path and query of a URL, as a request line has them.
