@@ -21,6 +21,7 @@ mod races;
 mod raw;
 mod redirects;
 mod reload;
+mod rendered;
 mod replicas;
 mod slow;
 mod traces;

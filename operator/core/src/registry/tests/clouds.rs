@@ -1,4 +1,4 @@
-//! R-STO-1: what a Registry becomes on the buckets of other clouds than S3, and that credentials stay where they are.
+//! R-STO-1: what a Registry becomes on every kind of storage, and that credentials stay where they are.
 
 use k8s_openapi::ByteString;
 use rstest::rstest;
@@ -55,6 +55,21 @@ fn a_registry_on_another_cloud(#[case] name: &str, #[case] spec: Value) {
             "cronJobs": children.cron_jobs.iter().map(|job| job.metadata.name.clone()).collect::<Vec<_>>(),
         })
     );
+}
+
+/// R-STO-1: all that a server begins with, from which the registry's own tests start the real one (`rendered`).
+#[rstest]
+#[case("s3", full())]
+#[case("gcs", on_gcs())]
+#[case("azure", on_azure())]
+#[case("volume", json!({"storage": {"volume": {"size": "20Gi"}}}))]
+#[case("memory", json!({"storage": {"memory": {}}, "access": {"anonymous": "Pull"}}))]
+fn what_a_server_begins_with(#[case] name: &str, #[case] spec: Value) {
+    let children = children(spec, &world());
+    let pod = children.deployments[0].spec.clone().unwrap().template.spec.unwrap();
+    let container = &pod.containers[0];
+    let given = json!({"args": container.args, "env": container.env, "berth.yaml": berth_yaml(&children)});
+    insta::assert_yaml_snapshot!(format!("begins_{name}"), given);
 }
 
 /// R-STO-1: what a Secret holds stands in no object that is made from it.
