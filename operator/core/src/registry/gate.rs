@@ -36,7 +36,8 @@ pub fn is_enforceable(spec: &ImagePolicySpec) -> bool {
 /// The gate of a Registry. Its own identities run no images, so nothing is refused to them.
 pub(super) fn gate(owner: &Owner, grants: &[ServiceAccountGrant], policies: &[Bound]) -> Gate {
     let host = host(&owner.namespace, &owner.name);
-    let exempt = grants.iter().filter(|grant| grant.role == Role::Pull).map(|grant| grant.name.clone());
+    let reads = |grant: &&ServiceAccountGrant| matches!(grant.role, Role::Pull | Role::Inspect);
+    let exempt = grants.iter().filter(reads).map(|grant| grant.name.clone());
     let mut left = MAX_POLICIES;
     let policies = policies.iter().filter_map(|bound| entry(&host, bound, &mut left)).collect();
     Gate { exempt: exempt.collect(), policies, host }
