@@ -50,9 +50,8 @@ impl Reports {
     ) -> Result<(), kube::Error> {
         let hashes: BTreeMap<_, _> =
             wanted.iter().map(|(namespace, report)| (namespace.clone(), objects::hash(report))).collect();
-        let is_done = self.asked.is_some_and(|(asked, defined)| match defined {
-            true => asked.elapsed() < EACH && self.written == hashes,
-            false => asked.elapsed() < UNDEFINED,
+        let is_done = self.asked.is_some_and(|(asked, defined)| {
+            asked.elapsed() < self.pause() && (!defined || self.written == hashes)
         });
         if is_done {
             return Ok(());

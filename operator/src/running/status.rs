@@ -27,13 +27,13 @@ impl Told {
         policies: &[InForce],
         assessments: Vec<Assessment>,
     ) {
-        let named = |policy: &InForce| (policy.namespace.clone(), policy.name.clone());
-        let names: BTreeSet<_> = policies.iter().map(named).collect();
+        let key = |policy: &InForce| (policy.namespace.clone(), policy.name.clone());
+        let names: BTreeSet<_> = policies.iter().map(key).collect();
         self.0.retain(|name, _| names.contains(name));
         for (policy, assessment) in policies.iter().zip(&assessments) {
             self.warn(context, policy, assessment).await;
         }
-        let current: Assessments = policies.iter().map(named).zip(assessments).collect();
+        let current: Assessments = policies.iter().map(key).zip(assessments).collect();
         show(&context.metrics, &current);
         context.assessments.send_if_modified(|before| {
             let is_different = *before != current;

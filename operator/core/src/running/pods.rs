@@ -25,11 +25,8 @@ impl Pods {
         let (namespace, name) = (pod.namespace().unwrap_or_default(), pod.name_any());
         let Some((template, digests)) = read(pod)? else { return Ok(self.remove(&namespace, &name)) };
         let key = (namespace, name.clone());
-        match self.index.get(&key) {
-            Some(before) if **before != template => {
-                self.remove(&key.0, &name);
-            }
-            _ => {}
+        if self.index.get(&key).is_some_and(|before| **before != template) {
+            self.remove(&key.0, &name);
         }
         let template = match self.groups.get_key_value(&template) {
             Some((shared, _)) => shared.clone(),

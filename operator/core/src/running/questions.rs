@@ -77,8 +77,8 @@ fn look(subject: &Subject, digests: &Digests, which: Which) -> Option<ImageRefer
     if which == Which::Named || image.digest.is_some() {
         return Some(image.clone());
     }
-    let containers = subject.uses.iter().filter(|place| place.place != Place::ImageVolume);
-    let runs = containers.filter_map(|place| digests.get(&place.name)).next();
+    let mut containers = subject.uses.iter().filter(|place| place.place != Place::ImageVolume);
+    let runs = containers.find_map(|place| digests.get(&place.name));
     Some(runs.map_or_else(|| image.clone(), |digest| image.pinned(digest.clone())))
 }
 
