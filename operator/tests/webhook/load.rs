@@ -32,14 +32,14 @@ const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Where new connections lead, as with a Service: connections that are open stay where they are.
 #[derive(Clone)]
-struct Service(Arc<Mutex<SocketAddr>>);
+pub(crate) struct Service(Arc<Mutex<SocketAddr>>);
 
 impl Service {
-    fn to(address: SocketAddr) -> Self {
+    pub(crate) fn to(address: SocketAddr) -> Self {
         Self(Arc::new(Mutex::new(address)))
     }
 
-    fn lead_to(&self, address: SocketAddr) {
+    pub(crate) fn lead_to(&self, address: SocketAddr) {
         *self.0.lock().unwrap() = address;
     }
 }

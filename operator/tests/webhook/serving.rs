@@ -6,6 +6,7 @@ use reqwest::header::CONNECTION;
 
 use crate::{
     World, client, issue,
+    load::Service,
     registry::{Broken, HOST},
     review_of, trusting,
 };
@@ -44,15 +45,20 @@ async fn readiness_fails_while_requests_are_still_answered() {
 #[tokio::test]
 async fn idle_connections_are_left_to_the_client() {
     let world = World::new().await;
-    let http = trusting(&world.root).resolve("webhook.test", world.replica.address);
+    let service = Service::to(world.replica.address);
+    let http = trusting(&world.root).dns_resolver(service.clone());
     let http = http.http1_only().pool_idle_timeout(None).build().unwrap();
-    assert!(http.get(world.url("/healthz")).send().await.is_ok());
-    // From here on, who trusts the first certificate cannot connect anew.
-    issue(&world.certificate);
+    let url = "https://webhook.test/healthz";
+    assert!(http.get(url).send().await.unwrap().text().await.is_ok());
+    // From here on nobody can connect anew.
+    let gone = world.replica(Duration::ZERO).await;
+    gone.stop.cancel();
+    gone.ended.await.unwrap().unwrap();
+    service.lead_to(gone.address);
     tokio::time::pause();
     tokio::time::sleep(Duration::from_secs(100)).await;
     tokio::time::resume();
-    assert!(http.get(world.url("/healthz")).send().await.is_ok(), "the connection was closed");
+    assert!(http.get(url).send().await.is_ok(), "the connection was closed");
 }
 
 /// A review that is under way when the server is stopped gets its answer.
