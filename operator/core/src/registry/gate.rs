@@ -70,16 +70,14 @@ fn entry(host: &str, bound: &Bound, left: &mut usize) -> Option<GatePolicy> {
         Err(error) => return refuses(error.to_string()),
     };
     let size = serde_json::to_vec(&policy).map_or(usize::MAX, |text| text.len());
-    match left.checked_sub(size) {
-        Some(rest) => *left = rest,
-        None => {
-            let limit = MAX_POLICIES / 1024;
-            return refuses(format!(
-                "the policies of this registry together are larger than {limit} KiB, which is more than its \
-                 configuration takes: use smaller trust roots, or fewer policies"
-            ));
-        }
-    }
+    let Some(rest) = left.checked_sub(size) else {
+        let limit = MAX_POLICIES / 1024;
+        return refuses(format!(
+            "the policies of this registry together are larger than {limit} KiB, which is more than its \
+             configuration takes: use smaller trust roots, or fewer policies"
+        ));
+    };
+    *left = rest;
     Some(GatePolicy { name: bound.name.clone(), policy: Some(policy), refuses: None })
 }
 
