@@ -147,6 +147,13 @@ fn rules() -> Vec<RuleWithOperations> {
         .collect()
 }
 
+/// What may bring in an image: the whole spec of a Pod, the template in that of what makes Pods. Scaling changes neither,
+/// so a Deployment can be scaled down, and its autoscaler goes on, while no webhook answers.
+const CHANGED: &str = "request.operation != 'UPDATE' || (\
+     has(object.spec.template) && has(oldObject.spec.template) ? object.spec.template != oldObject.spec.template : \
+     has(object.spec.jobTemplate) && has(oldObject.spec.jobTemplate) ? object.spec.jobTemplate != oldObject.spec.jobTemplate : \
+     object.spec != oldObject.spec)";
+
 /// Calls that the API server spares itself. Neither can be brought about by a field that a tenant sets: the first
 /// compares two specs, the second asks who calls.
 fn match_conditions() -> Vec<MatchCondition> {
@@ -157,7 +164,7 @@ fn match_conditions() -> Vec<MatchCondition> {
     vec![
         // Finalizers, labels and annotations change without the webhook, so that Pods can be cleaned up while no
         // webhook answers.
-        condition("spec-changed", "request.operation != 'UPDATE' || object.spec != oldObject.spec"),
+        condition("images-may-change", CHANGED),
         // A mirror Pod only shows what a kubelet runs already from its own disk.
         condition(
             "no-mirror-pod",
