@@ -84,13 +84,12 @@ impl DockerConfig {
         if let Some(helper) = self.helpers.of(image) {
             let server = server(&image.host);
             let mut told = self.told.lock().await;
-            let kept = match told.get(server) {
-                Some(kept) => kept.clone(),
-                None => {
-                    let kept = credential_helper::get(helper, server, LIMIT).await;
-                    told.insert(server.to_owned(), kept.clone());
-                    kept
-                }
+            let kept = if let Some(kept) = told.get(server) {
+                kept.clone()
+            } else {
+                let kept = credential_helper::get(helper, server, LIMIT).await;
+                told.insert(server.to_owned(), kept.clone());
+                kept
             };
             if let Some(login) = kept? {
                 return Ok(Some(login));

@@ -23,6 +23,9 @@ use crate::{
     registries::{Registries, basic},
 };
 
+/// One that could be read.
+type PullSecret = Option<Arc<Logins>>;
+
 /// All registries, each with its way.
 pub(crate) struct ClusterRegistries {
     /// Connected to when the first image needs it.
@@ -32,7 +35,7 @@ pub(crate) struct ClusterRegistries {
     /// Where the Registries of the cluster are reached, by host; found once.
     ways: Mutex<BTreeMap<String, Option<SocketAddr>>>,
     /// What pull secrets hold, by namespace and name.
-    secrets: Mutex<BTreeMap<(String, String), Option<Arc<Logins>>>>,
+    secrets: Mutex<BTreeMap<(String, String), PullSecret>>,
 }
 
 /// Why there is no way to a Registry of the cluster.
@@ -180,7 +183,7 @@ impl ClusterRegistries {
         None
     }
 
-    async fn logins(&self, cluster: &Cluster, namespace: &str, name: &str) -> Option<Arc<Logins>> {
+    async fn logins(&self, cluster: &Cluster, namespace: &str, name: &str) -> PullSecret {
         let key = (namespace.to_owned(), name.to_owned());
         let mut secrets = self.secrets.lock().await;
         if let Some(read) = secrets.get(&key) {
