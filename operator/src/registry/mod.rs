@@ -81,7 +81,7 @@ pub async fn run(context: Context) {
     let inquiry = Arc::new(Inquiry::new(&context));
     runner::run("registry", context, controller, move |object, context| {
         let inquiry = inquiry.clone();
-        async move { reconcile(&object, &context, &inquiry).await }
+        async move { Box::pin(reconcile(&object, &context, &inquiry)).await }
     })
     .await;
 }

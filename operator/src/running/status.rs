@@ -46,14 +46,13 @@ impl Told {
     async fn warn(&mut self, context: &Context, policy: &InForce, assessment: &Assessment) {
         let Ok(object) = &policy.object.0 else { return };
         let key = (policy.namespace.clone(), policy.name.clone());
-        let fresh = match self.0.insert(key, assessment.denied.clone()) {
-            Some(told) => assessment.denied.difference(&told).cloned().collect(),
+        let fresh = if let Some(told) = self.0.insert(key, assessment.denied.clone()) {
+            assessment.denied.difference(&told).cloned().collect()
+        } else {
+            let shown = object.status.as_ref().and_then(|status| status.images);
             // Whoever led before has told of as many.
-            None => {
-                let shown = object.status.as_ref().and_then(|status| status.images);
-                let is_old = shown.is_some_and(|shown| shown.denied >= assessment.images.denied);
-                if is_old { BTreeSet::new() } else { assessment.denied.clone() }
-            }
+            let is_old = shown.is_some_and(|shown| shown.denied >= assessment.images.denied);
+            if is_old { BTreeSet::new() } else { assessment.denied.clone() }
         };
         if fresh.is_empty() {
             return;

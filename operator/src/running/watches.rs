@@ -55,15 +55,15 @@ impl<T: Default> Listed<T> {
                 false
             }
             Event::InitApply(object) => {
-                apply(self.current(), object, true);
+                apply(self.current(), &object, true);
                 false
             }
             Event::InitDone => {
                 self.known = self.coming.take().or(self.known.take());
                 true
             }
-            Event::Apply(object) => apply(self.current(), object, true),
-            Event::Delete(object) => apply(self.current(), object, false),
+            Event::Apply(object) => apply(self.current(), &object, true),
+            Event::Delete(object) => apply(self.current(), &object, false),
         }
     }
 }
@@ -117,12 +117,12 @@ impl World {
     }
 }
 
-fn apply(pods: &mut Pods, pod: Pod, exists: bool) -> bool {
+fn apply(pods: &mut Pods, pod: &Pod, exists: bool) -> bool {
     let (namespace, name) = (pod.namespace().unwrap_or_default(), pod.name_any());
     if !exists {
         return pods.remove(&namespace, &name);
     }
-    pods.apply(&pod).unwrap_or_else(|error| {
+    pods.apply(pod).unwrap_or_else(|error| {
         tracing::warn!(namespace, name, %error, "the images of a Pod cannot be read");
         false
     })
