@@ -29,6 +29,8 @@ iptables -A OUTPUT -d "$SERVICE_RANGE" -j REJECT
 iptables -A FORWARD -d "$SERVICE_RANGE" -j REJECT
 
 run() { local name=$1; shift; "$@" > "$log/$name.log" 2>&1 & }
+# What ends is started again, as an init system or a kubelet does elsewhere.
+keep() { local name=$1; shift; while :; do "$@" || sleep 0.5; done > "$log/$name.log" 2>&1 & }
 
 # etcd writes to memory: nothing here outlives the cluster.
 run etcd etcd --name node --data-dir /run/etcd \
@@ -36,7 +38,7 @@ run etcd etcd --name node --data-dir /run/etcd \
   --listen-peer-urls http://127.0.0.1:2380 --initial-advertise-peer-urls http://127.0.0.1:2380 \
   --initial-cluster node=http://127.0.0.1:2380
 run containerd containerd --config "$STATE/containerd.toml"
-run apiserver kube-apiserver --etcd-servers=http://127.0.0.1:2379 --advertise-address="$NODE_ADDRESS" --secure-port=6443 \
+keep apiserver kube-apiserver --etcd-servers=http://127.0.0.1:2379 --advertise-address="$NODE_ADDRESS" --secure-port=6443 \
   --service-cluster-ip-range="$SERVICE_RANGE" --client-ca-file="$pki/ca.crt" \
   --tls-cert-file="$pki/apiserver.crt" --tls-private-key-file="$pki/apiserver.key" \
   --kubelet-certificate-authority="$pki/ca.crt" --kubelet-preferred-address-types=InternalIP \

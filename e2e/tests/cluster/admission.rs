@@ -40,6 +40,18 @@ fn a_signed_image_runs_and_any_other_is_denied() -> Outcome {
 
         denied(&team, &deployment(&bare.tagged), &bare, "app/bare:v1")?;
         denied(&team, &cron_job(&bare.tagged), &bare, "app/bare:v1")?;
+        // What only the cluster itself may say of a Pod is no way past when somebody else says it (CVE-2023-34091).
+        for metadata in [
+            json!({"annotations": {"kubernetes.io/config.mirror": "x", "kubernetes.io/config.source": "file"}}),
+            json!({"ownerReferences": [{"apiVersion": "v1", "kind": "Node", "name": "node", "uid": "x", "controller": true}]}),
+            json!({"deletionTimestamp": "2026-01-01T00:00:00Z", "finalizers": ["example.com/stay"]}),
+        ] {
+            let mut forged = pod("forged", &bare.tagged);
+            for (key, value) in metadata.as_object().into_iter().flatten() {
+                forged["metadata"][key] = value.clone();
+            }
+            denied(&team, &forged, &bare, "app/bare:v1")?;
+        }
         let init = with_init(&web.tagged, &bare.tagged);
         let words = denied(&team, &init, &bare, "app/bare:v1")?;
         ensure!(words.contains("init container"), "which container? {words}");

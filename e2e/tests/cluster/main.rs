@@ -9,6 +9,7 @@ mod support;
 mod admission;
 mod chart;
 mod deletion;
+mod hanging;
 mod healing;
 mod killed;
 mod lifecycle;

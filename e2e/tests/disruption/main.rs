@@ -3,6 +3,9 @@
 //! They need the cluster that `BERTH_CLUSTER` names and say so when there is none.
 #![allow(clippy::unwrap_used)]
 
+mod blackout;
+mod certificates;
+mod operators;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -10,16 +13,15 @@ mod kept;
 
 use std::time::Duration;
 
-use berth_e2e::chart::{self, OPERATOR_NAMESPACE};
-use berth_e2e::cluster::Cluster;
+use berth_e2e::chart;
 use berth_e2e::ensure;
-use berth_e2e::fixtures::{Audit, Failure, Guarded, Outcome, Team, kill_pod_process, pod, story};
+use berth_e2e::fixtures::{Audit, Guarded, Outcome, pod, story};
+use operators::{Cordon, Operators};
 use serde_json::json;
 use support::http::Site;
 use support::load::Load;
+use support::reviews::Reviews;
 
-/// Labels of the operator's Pods.
-const OPERATOR: &str = "app.kubernetes.io/name=berth-operator";
 /// Longer than a Lease lives, several times.
 const TAKE_OVER: Duration = Duration::from_mins(1);
 
@@ -64,7 +66,7 @@ fn without_any_operator_the_data_path_works_and_admission_fails_closed() -> Outc
         let free = story.team("led")?;
         let operators = Operators::of(story.cluster())?;
         operators.both_ready()?;
-        let Guarded { registry, web } = team.guarded()?;
+        let Guarded { registry, web, .. } = team.guarded()?;
         let bare = team.push(&registry, "app/bare:v1", "bare, before")?;
         team.until("the policy to be enforced", || {
             let words = team.refused(&pod("bare", &bare.tagged))?;
@@ -104,27 +106,34 @@ fn without_any_operator_the_data_path_works_and_admission_fails_closed() -> Outc
     })
 }
 
-/// R-OPR-8: an upgrade of the chart with another value replaces the operator and disturbs nothing else.
+/// R-OPR-8, R-OPR-6: an upgrade of the chart with another value replaces the operator and disturbs nothing else; neither
+/// does a restart, nor a replica that is deleted. Under a steady load no review fails.
 #[test]
 fn an_upgrade_of_the_chart_disturbs_nothing() -> Outcome {
     story(|story| {
         let team = story.team("upgraded")?;
         let operators = Operators::of(story.cluster())?;
-        let Guarded { registry, web } = team.guarded()?;
-        team.until("a signed image to be admitted", || Ok(team.apply(&pod("web", &web.tagged))?))?;
+        let Guarded { registry, web, .. } = team.guarded()?;
+        let bare = team.push(&registry, "app/bare:v1", "bare, upgraded")?;
+        team.until("the policy to be enforced", || team.denies(&pod("bare", &bare.tagged)))?;
         let before = (team.children("registry")?, operators.names()?);
 
         let site = Site::of(&team, &registry)?;
-        let load = Load::start(&site);
+        let (load, reviews) = (Load::start(&site), Reviews::start(&team, &web.tagged, &bare.tagged)?);
         for level in ["debug", "info"] {
             chart::helm(
                 story.cluster(),
                 "berth",
                 &["--reuse-values".into(), format!("--set=logLevel={level}")],
             )?;
-            // Admission never pauses: some replica always answers.
-            team.apply(&pod(level, &web.tagged))?;
         }
+        operators.restart()?;
+        operators.both_ready()?;
+        let leader = team.until("a leader", || operators.leader())?;
+        operators.delete(&leader)?;
+        operators.both_ready()?;
+        reviews.go_on(&team)?;
+        reviews.end()?;
         let after = (team.children("registry")?, operators.names()?);
         ensure!(
             before.0 == after.0,
@@ -137,68 +146,4 @@ fn an_upgrade_of_the_chart_disturbs_nothing() -> Outcome {
         ensure!(failures.is_empty(), "{failures:#?}");
         Ok(())
     })
-}
-
-/// The operator's Pods.
-struct Operators<'a>(Team<'a>);
-
-impl<'a> Operators<'a> {
-    fn of(cluster: &'a Cluster) -> Result<Self, Failure> {
-        Ok(Self(Team::new(cluster, OPERATOR_NAMESPACE)?))
-    }
-
-    fn names(&self) -> Result<Vec<String>, Failure> {
-        let pods = self.0.list("pods", OPERATOR)?;
-        let alive = pods.iter().filter(|pod| pod["metadata"]["deletionTimestamp"].is_null());
-        Ok(alive.map(|pod| pod["metadata"]["name"].as_str().unwrap_or_default().to_owned()).collect())
-    }
-
-    fn both_ready(&self) -> Outcome {
-        self.0.kubectl(&["rollout", "status", "deployment/berth-operator", "--timeout=120s"])?;
-        self.0.until("two operators", || {
-            let names = self.names()?;
-            ensure!(names.len() == 2, "{names:?}");
-            Ok(())
-        })
-    }
-
-    /// The Pod that holds the Lease.
-    fn leader(&self) -> Result<String, Failure> {
-        let leases = self.0.get("leases")?;
-        let holders: Vec<&str> = leases["items"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .filter_map(|lease| lease["spec"]["holderIdentity"].as_str())
-            .collect();
-        let holder = holders.first().copied().unwrap_or_default();
-        let names = self.names()?;
-        let leader = names.into_iter().find(|name| holder.contains(name.as_str()));
-        leader.ok_or_else(|| Failure::new(format!("no Pod is the holder {holders:?}")))
-    }
-
-    /// Dies at once, without a chance to give the Lease back, and does not come back under its name.
-    fn kill(&self, name: &str) -> Outcome {
-        kill_pod_process(&self.0, name, "berth-operator")?;
-        self.0.kubectl(&["delete", "pod", name, "--grace-period=0", "--force", "--wait=false"])?;
-        Ok(())
-    }
-}
-
-/// Keeps new Pods from the node.
-struct Cordon<'a>(&'a Cluster);
-
-impl<'a> Cordon<'a> {
-    fn new(cluster: &'a Cluster) -> Result<Self, Failure> {
-        cluster.kubectl(&["cordon", "node"])?;
-        Ok(Self(cluster))
-    }
-}
-
-impl Drop for Cordon<'_> {
-    fn drop(&mut self) {
-        if let Err(error) = self.0.kubectl(&["uncordon", "node"]) {
-            eprintln!("{error}");
-        }
-    }
 }
