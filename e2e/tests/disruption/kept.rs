@@ -4,7 +4,7 @@ use berth_e2e::ensure;
 use berth_e2e::fixtures::{Guarded, Outcome, pod, story};
 use serde_json::json;
 
-use crate::{OPERATOR, Operators};
+use crate::operators::{OPERATOR, Operators};
 
 /// R-OPR-6: after all replicas ended, an image that was let in before is let in again, also while its Registry is not
 /// back yet; one that nobody has seen is not.

@@ -6,7 +6,7 @@ use berth_e2e::ensure;
 use berth_e2e::fixtures::{Doomed, Failure, Outcome, Team, kill_pod_process};
 
 /// Their labels.
-const OPERATOR: &str = "app.kubernetes.io/name=berth-operator";
+pub(crate) const OPERATOR: &str = "app.kubernetes.io/name=berth-operator";
 
 /// The operator's Pods.
 pub(crate) struct Operators<'a>(pub(crate) Team<'a>);
