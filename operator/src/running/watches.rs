@@ -48,7 +48,7 @@ impl<T: Default> Listed<T> {
     }
 
     /// Follows a list: whether something may be different now. A change counts once the list is complete.
-    fn take<E>(&mut self, event: Event<E>, mut apply: impl FnMut(&mut T, E, bool) -> bool) -> bool {
+    fn take<E>(&mut self, event: Event<E>, mut apply: impl FnMut(&mut T, &E, bool) -> bool) -> bool {
         match event {
             Event::Init => {
                 self.coming = Some(T::default());
@@ -130,23 +130,22 @@ fn apply(pods: &mut Pods, pod: &Pod, exists: bool) -> bool {
 
 fn label(
     namespaces: &mut BTreeMap<String, Labels>,
-    namespace: PartialObjectMeta<Namespace>,
+    namespace: &PartialObjectMeta<Namespace>,
     exists: bool,
 ) -> bool {
-    let (name, labels) = (namespace.name_any(), namespace.metadata.labels.unwrap_or_default());
+    let (name, labels) = (namespace.name_any(), namespace.labels());
     if !exists {
         return namespaces.remove(&name).is_some();
     }
-    let is_different = namespaces.get(&name) != Some(&labels);
-    namespaces.insert(name, labels);
-    is_different
+    namespaces.insert(name, labels.clone()).as_ref() != Some(labels)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn add(set: &mut Vec<u8>, object: u8, exists: bool) -> bool {
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "as for Pods")]
+    fn add(set: &mut Vec<u8>, &object: &u8, exists: bool) -> bool {
         set.retain(|other| *other != object);
         if exists {
             set.push(object);

@@ -59,8 +59,9 @@ impl Cluster {
         loop {
             let events = self.0.lock().unwrap().events.remove(path);
             if let Some(events) = events {
-                let lines: String = events.iter().map(|event| format!("{event}\n")).collect();
-                return Response::new(Body::from(lines.into_bytes()));
+                let lines: Vec<_> =
+                    events.iter().flat_map(|event| [event.to_string(), "\n".to_owned()]).collect();
+                return Response::new(Body::from(lines.concat().into_bytes()));
             }
             // Ends with the test.
             let _ = told.changed().await;

@@ -2,7 +2,7 @@
 //! the controller that judges with the same knowledge what runs. Needs neither root nor network beyond loopback (R-OPR-6,
 //! R-OPR-7, R-SIG-1, R-OPS-3).
 
-#![allow(clippy::unwrap_used, reason = "all of this crate is test code")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "all of this crate is test code")]
 
 mod cluster;
 mod decisions;

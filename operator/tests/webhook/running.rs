@@ -76,9 +76,9 @@ impl Stage {
         let stage = Self { cluster, registry, key, context, unsigned };
         stage.cluster.list(POLICIES, &[stage.policy(1, &json!([]))]);
         let client = stage.cluster.client();
-        tokio::spawn(async move { stores::run(&client, "berth-system", writers).await });
+        tokio::spawn(async move { Box::pin(stores::run(&client, "berth-system", writers)).await });
         stage.context.stores.wait_until_filled().await;
-        tokio::spawn(running::run(stage.context.clone()));
+        tokio::spawn(Box::pin(running::run(stage.context.clone())));
         stage
     }
 
