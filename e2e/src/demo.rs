@@ -26,12 +26,11 @@ pub fn run(keep: bool) -> Result<(), Box<dyn Error>> {
     let start = Instant::now();
     packages::ensure_cluster(&[])?;
     let tools = Tools::ensure()?;
-    let built = stage::build(&tools)?;
+    let images = stage::build(&tools)?;
     println!("programs and images are built: {:.0} s", start.elapsed().as_secs_f32());
     let lifetime = if keep { Lifetime::Kept } else { Lifetime::Process };
     let guard = interrupt::remember(Started::Cluster(NAME.into()));
-    let cluster = Cluster::boot(NAME, &tools, &built.images, lifetime)?;
-    cluster.add_program("kubectl-berth", &built.plugin)?;
+    let cluster = Cluster::boot(NAME, &tools, &images, lifetime)?;
     s3::start(&cluster)?;
     s3::create_bucket(&cluster, "team-a")?;
     println!("a Kubernetes node with an S3 server is up: {:.0} s", start.elapsed().as_secs_f32());

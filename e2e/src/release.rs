@@ -62,9 +62,11 @@ pub fn build() -> Result<Binaries, ReleaseError> {
     Ok(Binaries { registry: executable(&messages, REGISTRY)?, operator: executable(&messages, OPERATOR)? })
 }
 
-/// Builds the kubectl plugin. Apart from the others, whose libraries must not take in what only the plugin needs of them.
+/// Builds the kubectl plugin, with the libraries of the tests: it is to be tried, and a release of it would need others
+/// than the operator.
 pub fn build_plugin() -> Result<PathBuf, ReleaseError> {
-    executable(&build_packages(&[PLUGIN])?, PLUGIN)
+    let mut cargo = cargo();
+    executable(&messages(cargo.args(["build", "--locked", "--workspace", "--bins"]))?, PLUGIN)
 }
 
 /// Builds the server alone.

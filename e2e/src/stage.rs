@@ -2,7 +2,6 @@
 //! installed, and the plugin beside kubectl.
 
 use std::error::Error;
-use std::path::PathBuf;
 use std::time::Instant;
 
 use crate::cluster::{Cluster, Lifetime};
@@ -11,34 +10,26 @@ use crate::release;
 use crate::tools::Tools;
 use crate::{chart, s3};
 
-/// What goes on the stage.
-#[derive(Debug)]
-pub struct Built {
-    /// How to pack every image that the node needs.
-    pub images: Vec<Recipe>,
-    /// The kubectl plugin.
-    pub plugin: PathBuf,
-}
-
-/// Builds Berth.
-pub fn build(tools: &Tools) -> Result<Built, Box<dyn Error>> {
+/// Builds Berth; returns how to pack every image that the node needs.
+pub fn build(tools: &Tools) -> Result<Vec<Recipe>, Box<dyn Error>> {
     let mut images = image::node(tools)?;
     images.extend(image::release(&release::build()?)?);
-    Ok(Built { images, plugin: release::build_plugin()? })
+    Ok(images)
 }
 
 /// Boots the cluster, starts the S3 server and installs the charts for the given teams.
 pub fn raise(
     name: &str,
     tools: &Tools,
-    built: &Built,
+    images: &[Recipe],
     teams: &[&str],
     lifetime: Lifetime,
 ) -> Result<Cluster, Box<dyn Error>> {
     let start = Instant::now();
-    let cluster = Cluster::boot(name, tools, &built.images, lifetime)?;
-    cluster.add_program("kubectl-berth", &built.plugin)?;
-    cluster.add_program("kubectl_complete-berth", &built.plugin)?;
+    let cluster = Cluster::boot(name, tools, images, lifetime)?;
+    let plugin = release::build_plugin()?;
+    cluster.add_program("kubectl-berth", &plugin)?;
+    cluster.add_program("kubectl_complete-berth", &plugin)?;
     s3::start(&cluster)?;
     eprintln!("  {:5.1} s  S3 server ready", start.elapsed().as_secs_f32());
     chart::install(&cluster, teams)?;

@@ -89,12 +89,12 @@ fn programs(phases: &mut Phases) -> Result<Tools, Box<dyn Error>> {
 
 fn on_cluster(phases: &mut Phases, arguments: &[String]) -> Result<(), Box<dyn Error>> {
     let tools = programs(phases)?;
-    let built = phases.time("release build", || stage::build(&tools))?;
+    let images = phases.time("release build", || stage::build(&tools))?;
     // A name of its own, so that a cluster kept for looking around is not in the way.
     let name = format!("verify-{}", std::process::id());
     let _guard = interrupt::remember(Started::Cluster(name.clone()));
     let cluster = phases
-        .time("boot", || stage::raise(&name, &tools, &built, fixtures::NAMESPACES, Lifetime::Process))?;
+        .time("boot", || stage::raise(&name, &tools, &images, fixtures::NAMESPACES, Lifetime::Process))?;
     let tests = CLUSTER_TESTS.iter().try_for_each(|(target, threads)| {
         phases.time(target, || {
             check(

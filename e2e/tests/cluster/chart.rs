@@ -63,7 +63,7 @@ fn kubectl_knows_the_kinds() -> Outcome {
         for (name, columns) in [
             ("reg", "NAME READY REASON ENDPOINT AGE"),
             ("replpol", "NAME READY REASON LAST SYNC COPIED AGE"),
-            ("imgpol", "NAME READY REASON MODE SCOPE AGE"),
+            ("imgpol", "NAME READY REASON MODE SCOPE DENIED AGE"),
         ] {
             let table = team.kubectl(&["get", name])?;
             let header = table.lines().next().unwrap_or_default();

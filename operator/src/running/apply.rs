@@ -96,7 +96,8 @@ async fn live(context: &Context) -> Result<Option<BTreeMap<String, Live>>, kube:
     loop {
         let list = match api.list_metadata(&page).await {
             Ok(list) => list,
-            Err(kube::Error::Api(status)) if status.is_not_found() => return Ok(None),
+            // Of a group that it does not know, the API server says so without a reason.
+            Err(kube::Error::Api(status)) if status.code == 404 => return Ok(None),
             Err(error) => return Err(error),
         };
         for report in list.items.iter().filter(|report| report.name_any() == REPORT) {

@@ -92,7 +92,7 @@ pub fn run(scope: &Scope) -> Result<(), Box<dyn Error>> {
     // Refused if somebody was first; then there is one, too.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let tools = Tools::ensure_of(|_| true)?;
-    let mut images = crate::stage::build(&tools)?.images;
+    let mut images = crate::stage::build(&tools)?;
     images.push(policy_controller::image(&tools)?);
     let name = format!("bench-{}", std::process::id());
     let _guard = interrupt::remember(Started::Cluster(name.clone()));
