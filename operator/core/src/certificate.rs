@@ -6,6 +6,8 @@ use std::collections::BTreeSet;
 
 use jiff::{SignedDuration, Timestamp};
 
+use crate::registry::host;
+
 /// How long an authority lives.
 pub const AUTHORITY_LIFE: SignedDuration = SignedDuration::from_hours(10 * 365 * 24);
 /// How long a server's certificate lives.
@@ -111,12 +113,7 @@ pub fn leaf_renewal(leaf: Option<&Leaf>, names: &BTreeSet<String>, now: Timestam
 
 /// The DNS names under which a Service is reached inside the cluster.
 pub fn service_names(namespace: &str, service: &str) -> BTreeSet<String> {
-    [
-        format!("{service}.{namespace}.svc.cluster.local"),
-        format!("{service}.{namespace}.svc"),
-        service.to_owned(),
-    ]
-    .into()
+    [host(namespace, service), format!("{service}.{namespace}.svc"), service.to_owned()].into()
 }
 
 #[cfg(test)]

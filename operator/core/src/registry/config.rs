@@ -6,7 +6,7 @@ use berth_registry_core::{
 };
 
 use super::{
-    Installation, PORT, ca_config_map, config_secret, endpoint, tls_secret,
+    Installation, PORT, ca_config_map, config_secret, endpoint, host, tls_secret,
     validate::{Storage, ValidRegistry},
 };
 use crate::{
@@ -116,10 +116,7 @@ pub fn server_config(registry: &ValidRegistry, installation: &Installation, moun
         events: Some(EventSink {
             url: format!("https://{sink}/events"),
             // Each replica of the webhook remembers, so each has to hear what changed.
-            replicas: Some(format!(
-                "{REPLICAS}.{}.svc.cluster.local:{REPLICAS_PORT}",
-                installation.namespace
-            )),
+            replicas: Some(format!("{}:{REPLICAS_PORT}", host(&installation.namespace, REPLICAS))),
             ca_file: mounts.ca.file("ca.crt"),
             token_file: mounts.events.file(TOKEN_FILE),
             source: format!("{namespace}/{name}"),

@@ -117,26 +117,15 @@ mod tests {
     use super::*;
     use crate::{
         admission::{Finding, Subject},
-        pulling::Pulling,
         running::Template,
     };
     use proptest::prelude::*;
-    use std::sync::Arc;
 
     /// The Deployment `name` in `namespace` runs `image`.
     fn question(namespace: &str, name: &str, image: &str) -> Question {
-        let pulling =
-            Pulling { namespace: namespace.into(), service_account: "default".into(), secrets: Vec::new() };
-        let workload = Workload {
-            namespace: namespace.into(),
-            kind: "Deployment".into(),
-            name: name.into(),
-            api_version: "apps/v1".into(),
-        };
-        let template = Template { workload, labels: [].into(), uses: Vec::new(), pulling };
         Question {
             policy: 0,
-            template: Arc::new(template),
+            template: Template::deployment(namespace, name),
             pods: vec!["p".into()],
             subject: Subject { image: image.parse(), uses: Vec::new() },
             look: image.parse().ok(),

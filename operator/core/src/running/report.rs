@@ -214,22 +214,11 @@ mod tests {
     use crate::{
         admission::{Finding, Subject},
         images::{ImageUse, Place},
-        pulling::Pulling,
-        running::{Template, Workload},
+        running::Template,
     };
     use jiff::Timestamp;
-    use std::sync::Arc;
 
     fn question(policy: usize, namespace: &str, name: &str) -> Question {
-        let pulling =
-            Pulling { namespace: namespace.into(), service_account: "default".into(), secrets: Vec::new() };
-        let workload = Workload {
-            namespace: namespace.into(),
-            kind: "Deployment".into(),
-            name: name.into(),
-            api_version: "apps/v1".into(),
-        };
-        let template = Template { workload, labels: [].into(), uses: Vec::new(), pulling };
         let image = "r.io/web:1";
         let place = ImageUse {
             place: Place::Container,
@@ -239,7 +228,7 @@ mod tests {
         };
         Question {
             policy,
-            template: Arc::new(template),
+            template: Template::deployment(namespace, name),
             pods: vec!["p".into()],
             subject: Subject { image: image.parse(), uses: vec![place] },
             look: image.parse().ok(),

@@ -48,6 +48,22 @@ pub struct Template {
     pub pulling: Pulling,
 }
 
+#[cfg(test)]
+impl Template {
+    /// Of the Pods of a Deployment.
+    pub(super) fn deployment(namespace: &str, name: &str) -> std::sync::Arc<Self> {
+        let workload = Workload {
+            namespace: namespace.into(),
+            kind: "Deployment".into(),
+            name: name.into(),
+            api_version: "apps/v1".into(),
+        };
+        let pulling =
+            Pulling { namespace: namespace.into(), service_account: "default".into(), secrets: Vec::new() };
+        Self { workload, labels: [].into(), uses: Vec::new(), pulling }.into()
+    }
+}
+
 impl fmt::Display for Workload {
     /// `deployment/web`, as on kubectl's command line.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
