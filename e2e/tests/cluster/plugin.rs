@@ -102,15 +102,15 @@ fn an_image_is_looked_at_from_outside_of_the_cluster() -> Outcome {
             rule("configmaps", &["get"]),
         ];
         for granted in 0..=rules.len() {
-            let account = team.account("newcomer", &json!(rules[..granted]))?.display().to_string();
-            let verified = team.berth(&["verify", &web.tagged, "--key", &key, "--kubeconfig", &account])?;
+            let newcomer = team.newcomer(&json!(rules[..granted]))?.display().to_string();
+            let verified = team.berth(&["verify", &web.tagged, "--key", &key, "--kubeconfig", &newcomer])?;
             match rules.get(granted) {
                 Some(missing) => verified.expect(2, &[&text(&missing["resources"][0]), "verified"])?,
                 None => verified.expect(0, &["Signature"])?,
             };
         }
-        let account = team.account("newcomer", &json!([]))?.display().to_string();
-        let asked = |what: &[&str]| team.berth(&[what, &["--kubeconfig", &account]].concat());
+        let newcomer = team.newcomer(&json!([]))?.display().to_string();
+        let asked = |what: &[&str]| team.berth(&[what, &["--kubeconfig", &newcomer]].concat());
         asked(&["why", NO_DECISION])?.expect(2, &["cannot list resource \"events\""])?;
         asked(&["images"])?.expect(2, &["cannot list resource \"imagepolicies\""])?;
         Ok(())
