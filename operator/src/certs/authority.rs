@@ -12,7 +12,7 @@ use rcgen::{
 
 use super::{
     AUTHORITY_SECRET, Bundle, CertificateError, Issued,
-    pem::{certificates, text, validity},
+    pem::{certificates, is_key_of, text, validity},
 };
 
 /// A certificate and its key, as PEM.
@@ -20,6 +20,12 @@ use super::{
 struct Pair {
     certificate: String,
     key: String,
+}
+
+impl Pair {
+    fn is(&self, certificate: &str) -> bool {
+        self.certificate.trim() == certificate.trim()
+    }
 }
 
 /// The authority in use, the next one if it was announced, and former ones that are still trusted.
@@ -42,9 +48,11 @@ impl Authority {
             (Ok(certificate), Ok(key)) => Some(Pair { certificate, key }),
             _ => None,
         };
+        // A Secret that somebody has put back can hold as the next one what signs already, or what cannot sign.
+        let next =
+            next.filter(|next| !next.is(&active.certificate) && is_key_of(&next.key, &next.certificate));
         let known = |certificate: &str| {
-            let same = |pair: &Pair| pair.certificate.trim() == certificate.trim();
-            same(&active) || next.as_ref().is_some_and(same)
+            active.is(certificate) || next.as_ref().is_some_and(|next| next.is(certificate))
         };
         let trusted = certificates(&text(secret, "ca.crt").unwrap_or_default());
         let former = trusted.into_iter().map(|(pem, _)| pem).filter(|pem| !known(pem)).collect();
@@ -199,6 +207,45 @@ mod tests {
             !later.bundle().as_pem().contains(first.active.certificate.trim()),
             "expired ones are dropped"
         );
+    }
+
+    /// Server-side apply leaves the keys that somebody else has put into the Secret, so the one that was promoted can
+    /// stand there as the next one still: it is promoted once, and its own successor is announced in time.
+    #[test]
+    fn what_a_backup_announces_is_promoted_once() {
+        let (first, _) = Authority::advance(None, at(0)).unwrap();
+        let due = 10 * 365 * 2 / 3 + 1;
+        let (announced, _) = Authority::advance(Some(first), at(due)).unwrap();
+        let backup = announced.data();
+        let stored = |authority: &Authority| {
+            let data = backup.clone().into_iter().chain(authority.data()).collect();
+            Secret { data: Some(data), ..Secret::default() }
+        };
+        let read = Authority::read(&stored(&announced)).unwrap();
+        let (promoted, step) = Authority::advance(Some(read), at(due + 1)).unwrap();
+        assert_eq!(step, AuthorityStep::Promote);
+        let read = Authority::read(&stored(&promoted)).unwrap();
+        let (kept, step) = Authority::advance(Some(read), at(due + 2)).unwrap();
+        assert_eq!((step, kept.data() == promoted.data()), (AuthorityStep::Keep, true));
+        let (_, step) = Authority::advance(Some(kept), at(2 * due + 2)).unwrap();
+        assert_eq!(step, AuthorityStep::Announce);
+    }
+
+    #[test]
+    fn a_next_one_that_cannot_sign_is_none() {
+        let (first, _) = Authority::advance(None, at(0)).unwrap();
+        let due = 10 * 365 * 2 / 3 + 1;
+        let (announced, _) = Authority::advance(Some(first.clone()), at(due)).unwrap();
+        for key in ["garbage".to_owned(), first.active.key] {
+            let mut broken = secret(&announced);
+            broken.data.as_mut().unwrap().insert("next.key".to_owned(), ByteString(key.into_bytes()));
+            let read = Authority::read(&broken).unwrap();
+            let trusted = announced.next.as_ref().unwrap().certificate.trim();
+            assert!(read.bundle().as_pem().contains(trusted), "whoever trusts it may go on");
+            let (again, step) = Authority::advance(Some(read), at(due + 1)).unwrap();
+            assert_eq!(step, AuthorityStep::Announce);
+            assert!(again.next.unwrap().certificate.trim() != trusted);
+        }
     }
 
     #[test]

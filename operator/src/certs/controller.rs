@@ -17,12 +17,16 @@ use kube::{
     api::{PartialObjectMeta, Patch, PatchParams},
     runtime::{WatchStreamExt as _, watcher},
 };
+use serde_json::json;
 
 use super::{AUTHORITY_SECRET, Authority, CertificateError, WEBHOOK_SECRET, ensure_leaf};
 use crate::{Context, OperatorError, field_managers, metrics};
 
 const EACH: Duration = Duration::from_hours(1);
 const RETRY: Duration = Duration::from_secs(5);
+
+/// Every key that Berth ever writes into one of its two Secrets.
+const OURS: [&str; 5] = ["tls.crt", "tls.key", "ca.crt", "next.crt", "next.key"];
 
 /// Runs until it is dropped.
 pub async fn run(context: Context) {
@@ -92,16 +96,36 @@ pub async fn read_authority(context: &Context) -> Result<Result<Authority, Certi
     Ok(secret.ok_or(missing).and_then(|secret| Authority::read(&secret)))
 }
 
-/// Writes the Secret if it differs.
+/// Writes the Secret if it differs. Keys that are somebody else's stay.
 async fn write(
     secrets: &Api<Secret>,
     stored: Option<&Secret>,
     name: &str,
     data: BTreeMap<String, ByteString>,
 ) -> Result<(), kube::Error> {
-    if stored.is_some_and(|stored| stored.data.as_ref() == Some(&data)) {
-        return Ok(());
+    let held = stored.and_then(|stored| stored.data.clone()).unwrap_or_default();
+    let over: BTreeMap<_, _> = OURS
+        .into_iter()
+        .filter(|key| held.contains_key(*key) && !data.contains_key(*key))
+        .map(|key| (key, None::<ByteString>))
+        .collect();
+    if data.iter().any(|(key, value)| held.get(key) != Some(value)) {
+        apply(secrets, stored, name, data).await?;
     }
+    if !over.is_empty() {
+        // Server-side apply leaves what somebody else has put there: who restored the Secret owns all of its keys.
+        let patch = Patch::Merge(json!({"data": over}));
+        secrets.patch_metadata(name, &PatchParams::default(), &patch).await?;
+    }
+    Ok(())
+}
+
+async fn apply(
+    secrets: &Api<Secret>,
+    stored: Option<&Secret>,
+    name: &str,
+    data: BTreeMap<String, ByteString>,
+) -> Result<(), kube::Error> {
     let secret = Secret {
         metadata: ObjectMeta {
             name: Some(name.to_owned()),
@@ -116,4 +140,57 @@ async fn write(
     };
     let parameters = PatchParams::apply(field_managers::CERTIFICATES).force();
     secrets.patch(name, &parameters, &Patch::Apply(&secret)).await.map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::{Request, Response};
+    use kube::{Client, client::Body};
+    use serde_json::Value;
+    use std::sync::{Arc, Mutex};
+
+    fn data(keys: &[(&str, &str)]) -> BTreeMap<String, ByteString> {
+        keys.iter().map(|(key, value)| ((*key).to_owned(), ByteString((*value).into()))).collect()
+    }
+
+    /// What is sent to bring a Secret that holds `held` to `wanted`.
+    async fn sent(held: &[(&str, &str)], wanted: &[(&str, &str)]) -> Vec<(String, Value)> {
+        let requests: Arc<Mutex<Vec<_>>> = Arc::default();
+        let seen = requests.clone();
+        let server = tower::service_fn(move |request: Request<Body>| {
+            let seen = seen.clone();
+            async move {
+                let kind = request.headers()["content-type"].to_str().unwrap().to_owned();
+                let body = request.into_body().collect_bytes().await.unwrap();
+                seen.lock().unwrap().push((kind, serde_json::from_slice(&body).unwrap()));
+                let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "berth-ca"}});
+                Ok::<_, kube::Error>(Response::new(Body::from(secret.to_string().into_bytes())))
+            }
+        });
+        let secrets = Api::namespaced(Client::new(server, "default"), "berth-system");
+        let stored = Secret { data: Some(data(held)), ..Secret::default() };
+        write(&secrets, Some(&stored), "berth-ca", data(wanted)).await.unwrap();
+        let requests = requests.lock().unwrap().clone();
+        requests
+    }
+
+    const SIGNING: [(&str, &str); 3] = [("tls.crt", "b"), ("tls.key", "b"), ("ca.crt", "ba")];
+
+    /// What was announced goes with its promotion, whoever has written it.
+    #[tokio::test]
+    async fn what_is_over_is_removed_from_a_restored_secret() {
+        let held = [SIGNING.as_slice(), &[("next.crt", "b"), ("next.key", "b"), ("note", "mine")]].concat();
+        let merge = json!({"data": {"next.crt": null, "next.key": null}});
+        assert_eq!(sent(&held, &SIGNING).await, [("application/merge-patch+json".to_owned(), merge)]);
+    }
+
+    #[tokio::test]
+    async fn a_secret_that_holds_what_it_should_is_not_written() {
+        let held = [SIGNING.as_slice(), &[("note", "mine")]].concat();
+        assert_eq!(sent(&held, &SIGNING).await, []);
+        let kinds = sent(&held[..2], &SIGNING).await;
+        assert_eq!(kinds.len(), 1);
+        assert_eq!(kinds[0].0, "application/apply-patch+yaml");
+    }
 }

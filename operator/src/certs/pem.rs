@@ -5,6 +5,7 @@ use std::sync::Arc;
 use berth_operator_core::certificate::{Leaf, Validity};
 use jiff::Timestamp;
 use k8s_openapi::{ByteString, api::core::v1::Secret};
+use rcgen::{KeyPair, PublicKeyData as _};
 use x509_parser::{
     extensions::GeneralName,
     pem::Pem,
@@ -70,6 +71,13 @@ pub(super) fn validity(pem: &str) -> Option<Validity> {
             not_after: instant(certificate.validity().not_after)?,
         })
     })
+}
+
+/// Whether a private key belongs to the first certificate of a PEM text.
+pub(super) fn is_key_of(key: &str, pem: &str) -> bool {
+    let Ok(key) = KeyPair::from_pem(key) else { return false };
+    read(pem, |certificate| Some(certificate.public_key().raw == key.subject_public_key_info()))
+        .unwrap_or_default()
 }
 
 /// What the first certificate of a PEM text says, and whether the authority `issuer` has signed it.
