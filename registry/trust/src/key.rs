@@ -7,23 +7,24 @@ use aws_lc_rs::{
     encoding::AsDer as _,
     rsa::PublicEncryptingKey,
     signature::{
-        ECDSA_P256_SHA256_ASN1, ECDSA_P384_SHA256_ASN1, ECDSA_P384_SHA384_ASN1, ED25519, ParsedPublicKey,
-        RSA_PKCS1_2048_8192_SHA256, VerificationAlgorithm,
+        ECDSA_P256_SHA256_ASN1, ECDSA_P384_SHA256_ASN1, ECDSA_P384_SHA384_ASN1, ECDSA_P521_SHA256_ASN1,
+        ECDSA_P521_SHA512_ASN1, ED25519, ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256, VerificationAlgorithm,
     },
 };
 use ed25519_dalek::VerifyingKey;
 use rustls_pki_types::{SubjectPublicKeyInfoDer, pem::PemObject as _};
 use sha2::{Digest as _, Sha512};
 
-use crate::anchor::AnchorId;
+use crate::{
+    anchor::AnchorId,
+    der::{BIT_STRING, SEQUENCE, element},
+};
 
-/// A public key that verifies signatures: ECDSA P-256 or P-384, Ed25519, RSA of 2048 bits or more.
+/// A public key that verifies signatures: ECDSA P-256, P-384 or P-521, Ed25519, RSA of 2048 bits or more.
 #[derive(Clone)]
 pub struct PublicKey {
     /// SHA-256 of the canonical `SubjectPublicKeyInfo`.
     id: AnchorId,
-    /// That.
-    spki: Arc<[u8]>,
     /// The key under each algorithm that signatures by such a key come in.
     verifiers: Arc<[Verifier]>,
 }
@@ -56,7 +57,9 @@ pub enum InvalidKey {
     #[error("it holds {0} PEM blocks `PUBLIC KEY`: write one key for each authority")]
     SeveralKeys(usize),
     /// A key for something else.
-    #[error("its key is of no supported kind: ECDSA P-256 or P-384, Ed25519, or RSA of at least 2048 bits")]
+    #[error(
+        "its key is of no supported kind: ECDSA P-256, P-384 or P-521, Ed25519, or RSA of at least 2048 bits"
+    )]
     Unsupported,
     /// A secret where everybody can read it.
     #[error("it holds a private key: remove it, consider it stolen, and write the public key")]
@@ -68,6 +71,9 @@ const MAX_PEM: usize = 64 * 1024;
 
 /// `SubjectPublicKeyInfo` of an Ed25519 key up to its 32 raw bytes (RFC 8410).
 const ED25519_PREFIX: &[u8] = &[0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
+
+/// `rsaEncryption` and NULL (RFC 3279).
+const RSA_ENCRYPTION: &[u8] = &[0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01, 0x05, 0x00];
 
 /// Whether a text in PEM has a private key in it, of whatever kind.
 pub fn holds_private_key(pem: &str) -> bool {
@@ -98,7 +104,10 @@ impl PublicKey {
             vec![p256]
         } else if let (Ok(own), Ok(older)) = (parse(&ECDSA_P384_SHA384_ASN1), parse(&ECDSA_P384_SHA256_ASN1))
         {
-            // cosign signs bundles with the curve's own hash and the classic format with SHA-256.
+            // cosign signs with the curve's own hash, and older ones and Rekor with SHA-256.
+            vec![own, older]
+        } else if let (Ok(own), Ok(older)) = (parse(&ECDSA_P521_SHA512_ASN1), parse(&ECDSA_P521_SHA256_ASN1))
+        {
             vec![own, older]
         } else if let Ok(ed25519) = parse(&ED25519) {
             vec![ed25519]
@@ -115,17 +124,18 @@ impl PublicKey {
             .and_then(|raw| VerifyingKey::from_bytes(raw.try_into().ok()?).ok())
             .map(Verifier::Ed25519ph);
         let verifiers = keys.into_iter().map(Verifier::Plain).chain(prehashed).collect();
-        Ok(Self { id: AnchorId::of(canonical), spki: canonical.into(), verifiers })
+        Ok(Self { id: AnchorId::of(canonical), verifiers })
+    }
+
+    /// Reads an RSA key from a DER `RSAPublicKey` (PKCS #1), as some trust roots hold them.
+    pub(crate) fn from_pkcs1(key: &[u8]) -> Result<Self, InvalidKey> {
+        let bits = element(BIT_STRING, &[&[0], key].concat());
+        Self::from_der(&element(SEQUENCE, &[&element(SEQUENCE, RSA_ENCRYPTION), &*bits].concat()))
     }
 
     /// What this key is known by.
     pub fn id(&self) -> &AnchorId {
         &self.id
-    }
-
-    /// Its canonical DER `SubjectPublicKeyInfo`.
-    pub(crate) fn spki(&self) -> &[u8] {
-        &self.spki
     }
 
     /// Whether `signature` over `message` was made with this key's private half.

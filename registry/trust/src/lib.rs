@@ -2,8 +2,8 @@
 //! it) → [`Judgement`] by a [`Policy`]. No network, no clock, no randomness; the same input in any order gives the same
 //! answer. Facts may be cached and stored; verdicts are recomputed, at the latest when their time is up.
 //!
-//! Signatures by keys are checked with `aws-lc-rs` directly: `sigstore-verify` wants a trust root and log entries, which
-//! they lack, and does not read cosign's classic formats. It does certificates, logs and timestamps ([`sigstore`]).
+//! Signatures are checked with `aws-lc-rs`; certificates and logs in [`sigstore`], with `sigstore-verify` for the formats of
+//! bundles, trust roots and timestamps; the Notary Project in [`notary`].
 
 mod anchor;
 mod authority;
@@ -12,6 +12,7 @@ mod bundle;
 mod classic;
 mod clock;
 mod condition;
+mod der;
 mod dsse;
 mod establish;
 mod evidence;

@@ -33,7 +33,11 @@ fn theirs() -> TrustRoot {
 }
 
 fn key(log: Option<TrustRoot>) -> By {
-    By::Key { key: PublicKey::from_pem(&own("p256.pub")).unwrap(), log }
+    key_of("p256", log)
+}
+
+fn key_of(curve: &str, log: Option<TrustRoot>) -> By {
+    By::Key { key: PublicKey::from_pem(&own(&format!("{curve}.pub"))).unwrap(), log }
 }
 
 fn alice() -> By {
@@ -84,6 +88,7 @@ fn within(facts: &Facts) -> Timestamp {
 #[case("key-p256-classic", key(Some(theirs())), "NotProven")]
 #[case("key-p256-classic-time", key(Some(ours())), "Admitted")]
 #[case("key-p384-classic", key(Some(ours())), "UnknownSigner")]
+#[case("key-p384-classic", key_of("p384", Some(ours())), "Admitted")]
 #[case("keyless-v1", key(Some(ours())), "UnknownSigner")]
 #[case("certificate", certificate(".*", None), "Admitted")]
 #[case("certificate", certificate(".*", Some(ours())), "NotProven")]

@@ -11,10 +11,10 @@ use super::{
     Validity,
     algorithm::{self, Key},
     chain::Purpose,
-    der::{BIT_STRING, Der, INTEGER, SEQUENCE, explicit},
     name,
     refused::{CertificateFault, UnfitCertificate},
 };
+use crate::der::{BIT_STRING, Der, INTEGER, SEQUENCE, explicit};
 
 /// A certificate as read; whether it meets anything is asked separately.
 pub(super) struct Certificate<'a> {

@@ -8,7 +8,6 @@ mod cbor;
 mod certificate;
 mod chain;
 mod cose;
-mod der;
 mod envelope;
 mod jws;
 mod name;

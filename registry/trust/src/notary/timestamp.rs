@@ -12,8 +12,10 @@ use super::{
     Validity, algorithm,
     certificate::Certificate,
     chain::{Chain, MAX_CHAIN, Purpose},
-    der::{BOOLEAN, Der, Element, GENERALIZED_TIME, INTEGER, OCTET_STRING, OID, SEQUENCE, SET, explicit},
     refused::TimestampFault,
+};
+use crate::der::{
+    BOOLEAN, Der, Element, GENERALIZED_TIME, INTEGER, OCTET_STRING, OID, SEQUENCE, SET, explicit,
 };
 
 const SIGNED_DATA: &str = "1.2.840.113549.1.7.2";

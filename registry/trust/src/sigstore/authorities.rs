@@ -6,18 +6,16 @@ use std::{collections::BTreeSet, fmt, sync::Arc, time::Duration};
 use berth_registry_core::Digest;
 use jiff::Timestamp;
 use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime, pem::PemObject as _};
-use sigstore_verify::{CertificateError, crypto::WEBPKI_VERIFICATION_ALGS};
+use sigstore_verify::crypto::WEBPKI_VERIFICATION_ALGS;
 use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
 
-use super::{leaf, refused::Refused};
+use super::{CODE_SIGNING, leaf, refused::Refused};
 use crate::{key::holds_private_key, validity::Validity};
 
 /// Bytes of the text.
 const MAX_PEM: usize = 256 * 1024;
 /// Certificates in it.
 const MAX_CERTIFICATES: usize = 100;
-/// `id-kp-codeSigning` (RFC 5280, section 4.2.1.12).
-const CODE_SIGNING: &[u8] = &[0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x03, 0x03];
 
 /// A text that holds no usable authorities; the message says what to provide.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -171,20 +169,17 @@ impl CertificateAuthorities {
         let roots: Vec<_> = self.0.roots.iter().filter(|root| root.valid.contains(at)).collect();
         let anchors: Vec<_> = roots.iter().map(|root| root.anchor.clone()).collect();
         let seconds = u64::try_from(time.as_second()).unwrap_or_default();
-        let untrusted = |e: webpki::Error| Refused::from(CertificateError::ChainInvalid(e.to_string()));
-        let path = leaf
-            .verify_for_usage(
-                WEBPKI_VERIFICATION_ALGS,
-                &anchors,
-                intermediates,
-                UnixTime::since_unix_epoch(Duration::from_secs(seconds)),
-                KeyUsage::required_if_present(CODE_SIGNING),
-                None,
-                None,
-            )
-            .map_err(untrusted)?;
+        let path = leaf.verify_for_usage(
+            WEBPKI_VERIFICATION_ALGS,
+            &anchors,
+            intermediates,
+            UnixTime::since_unix_epoch(Duration::from_secs(seconds)),
+            KeyUsage::required_if_present(CODE_SIGNING),
+            None,
+            None,
+        )?;
         let root = roots.iter().find(|root| root.anchor == *path.anchor());
-        let root = root.ok_or_else(|| untrusted(webpki::Error::UnknownIssuer))?;
+        let root = root.ok_or(webpki::Error::UnknownIssuer)?;
         let members: Vec<_> = path
             .intermediate_certificates()
             .map(|member| validity(&member.der()))

@@ -9,8 +9,11 @@ use x509_parser::{
 };
 
 use super::refused::Refused;
-use crate::validity::Validity;
+use crate::{key::PublicKey, validity::Validity};
 
+/// Who vouches for the identity, as Fulcio writes it now (DER) and wrote it before (bare).
+const ISSUER: Oid<'static> = oid!(1.3.6.1.4.1.57264.1.8);
+const OLD_ISSUER: Oid<'static> = oid!(1.3.6.1.4.1.57264.1.1);
 /// A name of a user without a mail address or URL (Fulcio's `OtherName`).
 const USER_NAME: Oid<'static> = oid!(1.3.6.1.4.1.57264.1.7);
 
@@ -28,8 +31,31 @@ pub(super) fn validity(certificate: &X509Certificate<'_>) -> Result<Validity, Re
     validity.map_err(|e: jiff::Error| Refused::malformed(format_args!("its certificate's validity: {e}")))
 }
 
-/// The one identity that a Fulcio certificate is for: its alternative name. The library takes the first of several
-/// and knows no user names; we take no certificate that could be read in two ways.
+/// The key that it is for.
+pub(super) fn key(der: &[u8]) -> Result<PublicKey, Refused> {
+    PublicKey::from_der(read(der)?.public_key().raw).map_err(|e| Refused::Unsupported(e.to_string()))
+}
+
+/// Who says who the holder of a Fulcio certificate is. A new statement that is malformed is not made good by an old one.
+pub(super) fn issuer(der: &[u8]) -> Result<String, Refused> {
+    let malformed =
+        |e: &dyn std::fmt::Display| Refused::malformed(format_args!("its certificate's issuer: {e}"));
+    let certificate = read(der)?;
+    if let Some(extension) = certificate.get_extension_unique(&ISSUER).map_err(|e| malformed(&e))? {
+        return match Utf8String::from_der(extension.value) {
+            Ok(([], issuer)) => visible(issuer.as_ref()),
+            Ok(_) => Err(malformed(&"it is followed by something else")),
+            Err(e) => Err(malformed(&e)),
+        };
+    }
+    let extension = certificate.get_extension_unique(&OLD_ISSUER).map_err(|e| malformed(&e))?;
+    let extension =
+        extension.ok_or_else(|| Refused::NoIdentity("it names no issuer of identities".to_owned()))?;
+    visible(std::str::from_utf8(extension.value).map_err(|e| malformed(&e))?)
+}
+
+/// The one identity that a Fulcio certificate is for: its alternative name. We take no certificate that could
+/// be read in two ways.
 pub(super) fn identity(der: &[u8]) -> Result<String, Refused> {
     let certificate = read(der)?;
     signs(&certificate, false)?;

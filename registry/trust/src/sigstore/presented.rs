@@ -1,18 +1,29 @@
 //! A signature as it is presented: with its certificate or without, its log entries and timestamps. Read once from any
-//! of the formats, bounded, into the form that the library takes; then looked at with each anchor of a policy.
+//! of the formats, bounded; then looked at with each anchor of a policy. Order of checks: times, certificate, certificate
+//! log, signature, and last that the log entries are this signature's.
+
+use std::borrow::Cow;
 
 use berth_registry_core::{Descriptor, Digest};
 use jiff::Timestamp;
 use sigstore_verify::{
-    PublicKeyVerificationPolicy, VerificationPolicy, VerificationResult,
+    tsa::verify_timestamp_for_authority,
     types::{
-        Artifact, ArtifactDigest, Bundle, DerCertificate, DerPublicKey, DsseEnvelope, HashAlgorithm,
-        PublicKeyIdentifier, SignatureContent, Statement, VerificationMaterialContent,
+        Bundle, DsseEnvelope, MediaType, SignatureBytes, SignatureContent, TimestampToken,
+        VerificationMaterialContent,
     },
 };
 
-use super::{CertificateAuthorities, MAX_CHAIN, classic, leaf, log, refused::Refused, trust_root::TrustRoot};
-use crate::{bounds::MAX_PAYLOAD, json, key::PublicKey, validity::Validity};
+use super::{
+    CertificateAuthorities, MAX_CHAIN, classic, issued, leaf, log::Entry, record::Maker, refused::Refused,
+    trust_root::TrustRoot,
+};
+use crate::{
+    bounds::{MAX_PAYLOAD, clip},
+    json,
+    key::PublicKey,
+    validity::Validity,
+};
 
 /// A payload of the largest size in base64, twice over for the other fields.
 const MAX_BUNDLE: usize = MAX_PAYLOAD * 4;
@@ -44,18 +55,39 @@ pub struct ByCertificate {
 /// A signature with all that came along with it; nothing of it is believed yet.
 #[derive(Clone, Debug)]
 pub struct Presented {
-    bundle: Bundle,
-    content: Content,
+    pub(super) content: Content,
+    pub(super) signature: Vec<u8>,
+    /// The signer's, and what leads from it to a root.
+    pub(super) certificates: Vec<Vec<u8>>,
+    pub(super) entries: Vec<Entry>,
+    pub(super) timestamps: Vec<TimestampToken>,
+    /// Whether a log's promise will do, as in the older formats.
+    pub(super) promise: bool,
 }
 
 /// What the signature is over.
 #[derive(Clone, Debug)]
-enum Content {
-    /// An envelope of the bundle; the library wants one of the digests that its statement names, and which of them is
-    /// the image's is for the reader of the verified statement to decide.
-    Envelope(ArtifactDigest),
+pub(super) enum Content {
+    /// An envelope, and its bytes as they were made, where they are kept.
+    Envelope { envelope: Box<DsseEnvelope>, stored: Option<Vec<u8>> },
     /// These bytes.
     Bytes(Vec<u8>),
+}
+
+impl Content {
+    /// The content, and the one signature that an envelope brings along.
+    pub(super) fn envelope(envelope: DsseEnvelope, stored: Option<Vec<u8>>) -> (Self, Vec<u8>) {
+        let signature = envelope.signature.sig.as_bytes().to_vec();
+        (Self::Envelope { envelope: Box::new(envelope), stored }, signature)
+    }
+
+    /// The bytes that are signed.
+    pub(super) fn message(&self) -> Cow<'_, [u8]> {
+        match self {
+            Self::Envelope { envelope, .. } => envelope.pae().into(),
+            Self::Bytes(bytes) => bytes.into(),
+        }
+    }
 }
 
 impl Presented {
@@ -66,32 +98,54 @@ impl Presented {
         if let Some(serde_json::Value::String(media_type)) = document.get_mut("mediaType") {
             media_type.retain(|c| !c.is_ascii_whitespace());
         }
-        let bundle: Bundle = serde_json::from_value(document).map_err(Refused::malformed)?;
-        let SignatureContent::DsseEnvelope(envelope) = &bundle.content else {
+        let Bundle { media_type, verification_material: material, content, .. } =
+            serde_json::from_value(document).map_err(Refused::malformed)?;
+        let SignatureContent::DsseEnvelope(envelope) = content else {
             return Err(Refused::Unsupported("it signs bytes without saying what they are".to_owned()));
         };
-        let content = Content::Envelope(named(envelope)?);
-        bounded(&bundle)?;
-        Ok(Self { bundle, content })
+        let certificates = match material.content {
+            VerificationMaterialContent::Certificate(certificate) => vec![certificate.raw_bytes],
+            VerificationMaterialContent::X509CertificateChain { certificates } => {
+                if media_type == MediaType::Bundle0_3 {
+                    return Err(Refused::malformed("a bundle v0.3 holds one certificate, not a chain"));
+                }
+                certificates.into_iter().map(|certificate| certificate.raw_bytes).collect()
+            }
+            _ => Vec::new(),
+        };
+        let timestamps = material.timestamp_verification_data.rfc3161_timestamps;
+        let (content, signature) = Content::envelope(envelope, None);
+        let presented = Self {
+            content,
+            signature,
+            certificates: certificates.iter().map(|certificate| certificate.as_bytes().to_vec()).collect(),
+            entries: material.tlog_entries.into_iter().map(Entry::from).collect(),
+            timestamps: timestamps.into_iter().map(|timestamp| timestamp.signed_timestamp).collect(),
+            promise: media_type == MediaType::Bundle0_1,
+        };
+        presented.bounded()
     }
 
     /// Reads a layer of cosign's classic formats: a simple signature, or the envelope of an attestation.
     pub fn classic(layer: &Descriptor, bytes: &[u8]) -> Result<Self, Refused> {
-        let bundle = classic::read(layer, bytes)?;
-        let content = match &bundle.content {
-            SignatureContent::DsseEnvelope(envelope) => Content::Envelope(named(envelope)?),
-            _ => Content::Bytes(bytes.to_vec()),
-        };
-        bounded(&bundle)?;
-        Ok(Self { bundle, content })
+        classic::read(layer, bytes)?.bounded()
+    }
+
+    fn bounded(self) -> Result<Self, Refused> {
+        let found = [
+            ("certificates", self.certificates.len()),
+            ("log entries", self.entries.len()),
+            ("timestamps", self.timestamps.len()),
+        ];
+        found.into_iter().try_for_each(|(what, found)| Refused::bound(what, found, MAX_CHAIN))?;
+        Ok(self)
     }
 
     /// The document that is signed. Believe it only after one of the other methods has verified it.
     pub fn payload(&self) -> &[u8] {
-        match (&self.bundle.content, &self.content) {
-            (SignatureContent::DsseEnvelope(envelope), _) => envelope.payload.as_bytes(),
-            (_, Content::Bytes(bytes)) => bytes,
-            _ => &[],
+        match &self.content {
+            Content::Envelope { envelope, .. } => envelope.payload.as_bytes(),
+            Content::Bytes(bytes) => bytes,
         }
     }
 
@@ -99,23 +153,24 @@ impl Presented {
     /// time; a log of the trust root holds this very signature, if the trust root names logs; a certificate log knows
     /// the certificate, if the trust root names any.
     pub fn keyless(&self, root: &TrustRoot) -> Result<Keyless, Refused> {
-        let certificate = self.certificate()?;
+        let (certificate, intermediates) = self.certificate()?;
         if !root.has_authorities() {
             return Err(Refused::UntrustedCertificate("the trust root names no authority".to_owned()));
         }
-        let mut policy = VerificationPolicy::any_identity();
-        if !root.has_certificate_logs() {
-            policy = policy.skip_sct();
+        if root.has_logs() && self.entries.is_empty() {
+            return Err(Refused::NotLogged);
         }
-        let verified = self.certified(root, policy, root.has_logs())?;
-        let issuer = verified
-            .issuer()
-            .ok_or_else(|| Refused::NoIdentity("it names no issuer of identities".to_owned()))?;
-        Ok(Keyless {
-            issuer: leaf::visible(issuer)?,
-            subject: leaf::identity(certificate.as_bytes())?,
-            proven: self.latest(&verified, root)?,
-        })
+        let times = self.times(root)?;
+        let mut issuer_key = Vec::new();
+        for time in &times {
+            issuer_key = issued::by_authority(certificate, &intermediates, *time, root.issuers())?;
+        }
+        if root.has_certificate_logs() {
+            issued::in_certificate_log(certificate, &issuer_key, root)?;
+        }
+        let (issuer, subject) = (leaf::issuer(certificate)?, leaf::identity(certificate)?);
+        self.signed_by(&leaf::key(certificate)?)?;
+        Ok(Keyless { issuer, subject, proven: self.latest(root, &times, Maker::Certificate(certificate))? })
     }
 
     /// Who signed with a certificate of these authorities. With a trust root, a log or timestamp authority of it must
@@ -125,117 +180,70 @@ impl Presented {
         authorities: &CertificateAuthorities,
         log: Option<&TrustRoot>,
     ) -> Result<ByCertificate, Refused> {
-        let certificate = self.certificate()?.as_bytes();
-        let key = PublicKey::from_der(leaf::read(certificate)?.public_key().raw)
-            .map_err(|e| Refused::Unsupported(e.to_string()))?;
-        let (message, signature) = self.signed();
-        if !key.verifies(&message, signature) {
-            return Err(Refused::BadSignature);
-        }
+        let (certificate, intermediates) = self.certificate()?;
+        self.signed_by(&leaf::key(certificate)?)?;
         let subject = leaf::holder(certificate)?;
         let fingerprint = Digest::sha256(certificate);
-        let presented = self.intermediates();
         let Some(log) = log else {
-            let valid = authorities.vouch(certificate, &presented)?;
+            let valid = authorities.vouch(certificate, &intermediates)?;
             return Ok(ByCertificate { subject, fingerprint, proven: None, valid: Some(valid) });
         };
-        // The library would ask for intermediates as Fulcio's are; it is asked for the times alone.
-        let policy = VerificationPolicy::any_identity().skip_certificate_chain();
-        let verified = self.certified(log, policy, self.is_logged())?;
-        for time in verified.verified_timestamps() {
-            authorities.vouch_at(certificate, &presented, *time)?;
+        let times = self.times(log)?;
+        for time in &times {
+            authorities.vouch_at(certificate, &intermediates, *time)?;
         }
-        let proven = self.latest(&verified, log)?;
+        let proven = self.latest(log, &times, Maker::Certificate(certificate))?;
         Ok(ByCertificate { subject, fingerprint, proven: Some(proven), valid: None })
     }
 
     /// When a signature by this key was made, at the latest: a log of the trust root holds this very signature, or a
     /// timestamp authority of it signed this very signature. What came along must all be right.
     pub fn proven(&self, root: &TrustRoot, key: &PublicKey) -> Result<Timestamp, Refused> {
-        let mut bundle = self.bundle.clone();
-        bundle.verification_material.content =
-            VerificationMaterialContent::PublicKey(PublicKeyIdentifier::new(""));
-        let mut policy = PublicKeyVerificationPolicy::new(DerPublicKey::from_bytes(key.spki()));
-        if !self.is_logged() {
-            policy = policy.skip_tlog_unsafe();
-        }
-        let verified = root.verifier().verify(self.artifact(), &bundle, &policy)?;
-        self.latest(&verified, root)
+        let times = self.times(root)?;
+        self.signed_by(key)?;
+        self.latest(root, &times, Maker::Key(key))
     }
 
-    fn certified(
-        &self,
-        root: &TrustRoot,
-        policy: VerificationPolicy,
-        logged: bool,
-    ) -> Result<VerificationResult, Refused> {
-        let policy = if logged { policy } else { policy.skip_tlog_unsafe() };
-        Ok(root.verifier().verify(self.artifact(), &self.bundle, &policy)?)
+    /// Every time that a log or a timestamp authority asserts; one that came along and is wrong is not passed over.
+    fn times(&self, root: &TrustRoot) -> Result<Vec<Timestamp>, Refused> {
+        if self.entries.is_empty() && self.timestamps.is_empty() {
+            return Err(Refused::NotLogged);
+        }
+        let signature = SignatureBytes::new(self.signature.clone());
+        let mut times = Vec::new();
+        for token in &self.timestamps {
+            let mut cause = "the trust root names none".to_owned();
+            let mut stamped = root.timestamp_authorities().iter().filter_map(|authority| {
+                verify_timestamp_for_authority(token, &signature, authority)
+                    .map_err(|e| cause = clip(&e.to_string()))
+                    .ok()
+            });
+            let time = stamped.next();
+            drop(stamped);
+            times.push(time.ok_or(Refused::BadTimestamp(cause))?);
+        }
+        for entry in &self.entries {
+            times.extend(entry.promised(root)?);
+        }
+        if times.is_empty() { Err(Refused::NoProvenTime) } else { Ok(times) }
     }
 
     /// The latest of the times that are proven, once the log entries are found good.
-    fn latest(&self, verified: &VerificationResult, root: &TrustRoot) -> Result<Timestamp, Refused> {
-        let times = verified.verified_timestamps();
-        log::check(&self.bundle.verification_material.tlog_entries, times, root)?;
+    fn latest(&self, root: &TrustRoot, times: &[Timestamp], by: Maker<'_>) -> Result<Timestamp, Refused> {
+        for entry in &self.entries {
+            entry.check(root, times, self.promise, (&self.content, &self.signature, by))?;
+        }
         times.iter().max().copied().ok_or(Refused::NoProvenTime)
     }
 
-    fn is_logged(&self) -> bool {
-        !self.bundle.verification_material.tlog_entries.is_empty()
+    fn signed_by(&self, key: &PublicKey) -> Result<(), Refused> {
+        let signed = key.verifies(&self.content.message(), &self.signature);
+        signed.then_some(()).ok_or(Refused::BadSignature)
     }
 
-    fn certificate(&self) -> Result<&DerCertificate, Refused> {
-        self.bundle.signing_certificate().ok_or(Refused::NoCertificate)
+    /// The signer's certificate, and what came along to lead from it to a root.
+    fn certificate(&self) -> Result<(&[u8], Vec<&[u8]>), Refused> {
+        let (certificate, above) = self.certificates.split_first().ok_or(Refused::NoCertificate)?;
+        Ok((certificate, above.iter().map(Vec::as_slice).collect()))
     }
-
-    /// What came along to lead from the certificate to a root.
-    fn intermediates(&self) -> Vec<&[u8]> {
-        match &self.bundle.verification_material.content {
-            VerificationMaterialContent::X509CertificateChain { certificates } => {
-                certificates.iter().skip(1).map(|certificate| certificate.raw_bytes.as_bytes()).collect()
-            }
-            _ => Vec::new(),
-        }
-    }
-
-    /// The bytes that are signed, and the signature.
-    fn signed(&self) -> (Vec<u8>, &[u8]) {
-        match &self.bundle.content {
-            SignatureContent::DsseEnvelope(envelope) => (envelope.pae(), envelope.signature.sig.as_bytes()),
-            SignatureContent::MessageSignature(signed) => {
-                (self.payload().to_vec(), signed.signature.as_bytes())
-            }
-            _ => (Vec::new(), &[]),
-        }
-    }
-
-    fn artifact(&self) -> Artifact<'_> {
-        match &self.content {
-            Content::Envelope(digest) => digest.clone().into(),
-            Content::Bytes(bytes) => bytes.into(),
-        }
-    }
-}
-
-/// One of the digests that an envelope's statement names.
-fn named(envelope: &DsseEnvelope) -> Result<ArtifactDigest, Refused> {
-    let statement: Statement =
-        json::read(envelope.payload.as_bytes(), MAX_PAYLOAD).map_err(Refused::malformed)?;
-    let digests = statement.subject.iter().flat_map(|subject| {
-        let sha256 = subject.digest.sha256.map(ArtifactDigest::sha256);
-        let sha512 = subject.digest.sha512.as_ref();
-        let sha512 = sha512.and_then(|hash| ArtifactDigest::new(HashAlgorithm::Sha2512, *hash).ok());
-        sha256.into_iter().chain(sha512)
-    });
-    digests.into_iter().next().ok_or_else(|| Refused::malformed("its statement names no digest"))
-}
-
-fn bounded(bundle: &Bundle) -> Result<(), Refused> {
-    let material = &bundle.verification_material;
-    if let VerificationMaterialContent::X509CertificateChain { certificates } = &material.content {
-        Refused::bound("certificates", certificates.len(), MAX_CHAIN)?;
-    }
-    Refused::bound("log entries", material.tlog_entries.len(), MAX_CHAIN)?;
-    let timestamps = &material.timestamp_verification_data.rfc3161_timestamps;
-    Refused::bound("timestamps", timestamps.len(), MAX_CHAIN)
 }

@@ -1,7 +1,5 @@
 //! Why a signature does not count: typed, with words for people. There is no value that means "probably fine".
 
-use sigstore_verify::{CertificateError, Error, TimestampError, TransparencyLogError, bundle};
-
 use crate::bounds::clip;
 
 /// Why a signature does not count. The texts continue a sentence about the signature and say the cause and the cure.
@@ -115,60 +113,14 @@ impl Refused {
     }
 }
 
-impl From<Error> for Refused {
-    fn from(error: Error) -> Self {
+impl From<webpki::Error> for Refused {
+    fn from(error: webpki::Error) -> Self {
+        let cause = clip(&error.to_string());
         match error {
-            Error::SignatureInvalid(_) => Self::BadSignature,
-            // The content is hashed from the very bytes that are verified, so only a log entry can disagree.
-            Error::ArtifactMismatch(cause) => Self::OtherLogEntry(clip(&cause)),
-            Error::Certificate(error) => error.into(),
-            Error::TransparencyLog(error) => error.into(),
-            Error::Timestamp(TimestampError::NoVerifiedTimestamp(_)) => Self::NoProvenTime,
-            Error::Timestamp(error) => Self::BadTimestamp(clip(&error.to_string())),
-            Error::Bundle(
-                bundle::Error::MissingInclusionPromise(_)
-                | bundle::Error::MissingInclusionProof(_)
-                | bundle::Error::MissingSigningTimeEvidence,
-            ) => Self::NotLogged,
-            Error::UnsupportedBundle(cause) | Error::UnsupportedArtifact(cause) => {
-                Self::Unsupported(clip(&cause))
+            webpki::Error::CertExpired { .. } | webpki::Error::CertNotValidYet { .. } => {
+                Self::NotValidThen(cause)
             }
-            other => Self::malformed(other),
-        }
-    }
-}
-
-impl From<CertificateError> for Refused {
-    fn from(error: CertificateError) -> Self {
-        match error {
-            // The library hands on only the words; they decide about ours, never about the signature.
-            CertificateError::ChainInvalid(cause)
-                if !cause.contains("CertExpired") && !cause.contains("CertNotValidYet") =>
-            {
-                Self::UntrustedCertificate(clip(&cause))
-            }
-            CertificateError::ChainInvalid(_)
-            | CertificateError::NoValidAuthority { .. }
-            | CertificateError::NotYetValid { .. }
-            | CertificateError::Expired { .. } => Self::NotValidThen(clip(&error.to_string())),
-            CertificateError::Sct(cause) => Self::NotInCertificateLog(clip(&cause)),
-            other => Self::malformed(other),
-        }
-    }
-}
-
-impl From<TransparencyLogError> for Refused {
-    fn from(error: TransparencyLogError) -> Self {
-        match error {
-            TransparencyLogError::UnknownLog { .. } => Self::UnknownLog,
-            TransparencyLogError::EntryMismatch(cause) => Self::OtherLogEntry(clip(&cause)),
-            TransparencyLogError::MalformedEntry(cause) if cause.contains("invalid hash") => {
-                Self::Unsupported(
-                    "its log entry does not hash with SHA-256, as one by a P-256 key does".to_owned(),
-                )
-            }
-            TransparencyLogError::MalformedEntry(cause) => Self::malformed(cause),
-            other => Self::BadLogProof(clip(&other.to_string())),
+            _ => Self::UntrustedCertificate(cause),
         }
     }
 }

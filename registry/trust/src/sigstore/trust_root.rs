@@ -5,15 +5,15 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use berth_registry_core::Digest;
 use jiff::Timestamp;
+use rustls_pki_types::CertificateDer;
 use sigstore_verify::{
-    Verifier,
-    crypto::VerificationKey,
     trust_root::{TimeRange, TrustedRoot},
-    types::LogKeyId,
+    types::{HashAlgorithm, TsaAuthority},
 };
+use webpki::anchor_from_trusted_cert;
 
-use super::{MAX_CHAIN, leaf};
-use crate::{json, validity::Validity};
+use super::{MAX_CHAIN, issued::Issuer, leaf};
+use crate::{json, key::PublicKey, validity::Validity};
 
 /// The largest known trust root has 32 KiB.
 const MAX_TRUST_ROOT: usize = 256 * 1024;
@@ -61,15 +61,19 @@ pub struct TrustRoot(Arc<Inner>);
 
 struct Inner {
     id: Digest,
-    root: TrustedRoot,
-    verifier: Verifier,
-    logs: BTreeMap<Vec<u8>, Log>,
+    issuers: Vec<Issuer>,
+    logs: Logs,
+    certificate_logs: Logs,
+    timestamp_authorities: Vec<TsaAuthority>,
 }
 
-/// A transparency log that is believed while it is valid.
+/// By what they are known by.
+type Logs = BTreeMap<Vec<u8>, Log>;
+
+/// A log that is believed while it is valid.
 pub(super) struct Log {
-    pub(super) key: VerificationKey,
-    pub(super) valid: Option<TimeRange>,
+    pub(super) key: PublicKey,
+    valid: Option<TimeRange>,
 }
 
 impl TrustRoot {
@@ -85,12 +89,10 @@ impl TrustRoot {
             _ => {}
         }
         let root = serde_json::from_value(document).map_err(|e| malformed(e.to_string()))?;
-        Self::new(Digest::sha256(&canonical), root)
+        Self::new(Digest::sha256(&canonical), &root)
     }
 
-    /// Narrows each authority's window to when all of its certificates are valid: the library takes the certificates
-    /// that a trust root names as given and does not look at their dates (CVE-2026-24122).
-    fn new(id: Digest, mut root: TrustedRoot) -> Result<Self, InvalidTrustRoot> {
+    fn new(id: Digest, root: &TrustedRoot) -> Result<Self, InvalidTrustRoot> {
         let members = [
             ("transparency logs", root.tlogs.len()),
             ("certificate logs", root.ctlogs.len()),
@@ -103,35 +105,42 @@ impl TrustRoot {
         if root.tlogs.is_empty() && root.timestamp_authorities.is_empty() {
             return Err(InvalidTrustRoot::NoTime);
         }
-        let authorities = root
-            .certificate_authorities
-            .iter_mut()
-            .map(|ca| (&ca.cert_chain, &mut ca.valid_for, ca.uri.as_str()));
-        let timestamps = root
-            .timestamp_authorities
-            .iter_mut()
-            .map(|tsa| (&tsa.cert_chain, &mut tsa.valid_for, tsa.uri.as_deref().unwrap_or("of timestamps")));
-        for (chain, valid, name) in authorities.chain(timestamps) {
-            bound("certificates in one chain", chain.certificates.len(), MAX_CHAIN)?;
-            for certificate in &chain.certificates {
-                let own = leaf::read(certificate.raw_bytes.as_bytes())
-                    .and_then(|certificate| leaf::validity(&certificate))
-                    .map_err(|e| InvalidTrustRoot::Unusable(e.to_string()))?;
-                *valid = Some(narrowed(*valid, own));
-            }
-            if valid.is_some_and(|valid| valid.end.is_some_and(|end| end < valid.start)) {
-                return Err(InvalidTrustRoot::NeverValid(name.chars().take(100).collect()));
+        let mut issuers = Vec::new();
+        for authority in &root.certificate_authorities {
+            let chain: Vec<_> =
+                authority.cert_chain.certificates.iter().map(|it| it.raw_bytes.as_bytes()).collect();
+            let valid = Some(window(&chain, authority.valid_for, &authority.uri)?);
+            for der in chain {
+                let der = CertificateDer::from(der);
+                let anchor = anchor_from_trusted_cert(&der).map_err(unusable)?.to_owned();
+                let key = leaf::read(&der).map_err(unusable)?.public_key().raw.to_vec();
+                issuers.push(Issuer { anchor, key, valid });
             }
         }
-        let unusable = |e: sigstore_verify::Error| InvalidTrustRoot::Unusable(e.to_string());
-        let verifier = Verifier::new(&root).map_err(unusable)?;
-        let logs = root.tlogs.iter().map(|log| {
-            let key =
-                VerificationKey::from_spki(&log.public_key.raw_bytes).map_err(|e| unusable(e.into()))?;
-            Ok((log.log_id.key_id.as_bytes().to_vec(), Log { key, valid: log.public_key.valid_for }))
-        });
-        let logs = logs.collect::<Result<_, InvalidTrustRoot>>()?;
-        Ok(Self(Arc::new(Inner { id, root, verifier, logs })))
+        let mut timestamp_authorities = Vec::new();
+        for authority in &root.timestamp_authorities {
+            let name = authority.uri.as_deref().unwrap_or("of timestamps");
+            let mut chain = authority.cert_chain.certificates.iter().map(|it| &it.raw_bytes);
+            let ders: Vec<_> =
+                authority.cert_chain.certificates.iter().map(|it| it.raw_bytes.as_bytes()).collect();
+            let valid = Some(window(&ders, authority.valid_for, name)?);
+            let leaf = chain.next().ok_or_else(|| unusable("an authority without certificates"))?;
+            let last = chain.next_back().unwrap_or(leaf);
+            let between = chain.cloned().collect();
+            timestamp_authorities.push(TsaAuthority::new(leaf.clone(), between, last.clone(), valid));
+        }
+        let (mut logs, mut certificate_logs) = (Logs::new(), Logs::new());
+        for log in &root.tlogs {
+            let key = &log.public_key;
+            let id = log.log_id.key_id.as_bytes();
+            add(&mut logs, id, key.raw_bytes.as_bytes(), key.valid_for, log.hash_algorithm)?;
+        }
+        for log in &root.ctlogs {
+            let key = &log.public_key;
+            let id = log.log_id.key_id.as_bytes();
+            add(&mut certificate_logs, id, key.raw_bytes.as_bytes(), key.valid_for, log.hash_algorithm)?;
+        }
+        Ok(Self(Arc::new(Inner { id, issuers, logs, certificate_logs, timestamp_authorities })))
     }
 
     /// SHA-256 of its canonical JSON (RFC 8785): the same content in another spelling is the same trust root.
@@ -139,12 +148,20 @@ impl TrustRoot {
         &self.0.id
     }
 
-    pub(super) fn verifier(&self) -> &Verifier {
-        &self.0.verifier
+    pub(super) fn issuers(&self) -> &[Issuer] {
+        &self.0.issuers
     }
 
-    pub(super) fn log(&self, id: &LogKeyId) -> Option<&Log> {
-        self.0.logs.get(id.as_bytes())
+    pub(super) fn timestamp_authorities(&self) -> &[TsaAuthority] {
+        &self.0.timestamp_authorities
+    }
+
+    pub(super) fn log(&self, id: &[u8]) -> Option<&Log> {
+        self.0.logs.get(id)
+    }
+
+    pub(super) fn certificate_log(&self, id: &[u8]) -> Option<&Log> {
+        self.0.certificate_logs.get(id)
     }
 
     pub(super) fn has_logs(&self) -> bool {
@@ -152,11 +169,11 @@ impl TrustRoot {
     }
 
     pub(super) fn has_certificate_logs(&self) -> bool {
-        !self.0.root.ctlogs.is_empty()
+        !self.0.certificate_logs.is_empty()
     }
 
     pub(super) fn has_authorities(&self) -> bool {
-        !self.0.root.certificate_authorities.is_empty()
+        !self.0.issuers.is_empty()
     }
 }
 
@@ -182,6 +199,50 @@ impl Log {
 
 fn bound(what: &'static str, found: usize, bound: usize) -> Result<(), InvalidTrustRoot> {
     if found > bound { Err(InvalidTrustRoot::TooMuch { what, found, bound }) } else { Ok(()) }
+}
+
+fn unusable(cause: impl fmt::Display) -> InvalidTrustRoot {
+    InvalidTrustRoot::Unusable(cause.to_string().chars().take(200).collect())
+}
+
+/// When an authority is believed, narrowed to when all of its certificates are valid (CVE-2026-24122).
+fn window(chain: &[&[u8]], valid: Option<TimeRange>, name: &str) -> Result<TimeRange, InvalidTrustRoot> {
+    bound("certificates in one chain", chain.len(), MAX_CHAIN)?;
+    let mut window = None;
+    for der in chain {
+        let own = leaf::read(der).and_then(|certificate| leaf::validity(&certificate)).map_err(unusable)?;
+        window = Some(narrowed(window.or(valid), own));
+    }
+    let window = window.ok_or_else(|| unusable("an authority without certificates"))?;
+    if window.end.is_some_and(|end| end < window.start) {
+        return Err(InvalidTrustRoot::NeverValid(name.chars().take(100).collect()));
+    }
+    Ok(window)
+}
+
+fn add(
+    logs: &mut Logs,
+    id: &[u8],
+    key: &[u8],
+    valid: Option<TimeRange>,
+    hash: HashAlgorithm,
+) -> Result<(), InvalidTrustRoot> {
+    // No log hashes its tree with anything else, nor does any client of theirs read that.
+    if hash != HashAlgorithm::Sha2256 {
+        return Err(unusable(format_args!("a log hashes with {hash}, and only SHA2_256 is read")));
+    }
+    if valid.is_some_and(|window| window.end.is_some_and(|end| end < window.start)) {
+        return Err(unusable("the window of a log ends before it begins"));
+    }
+    if id.len() != 32 {
+        return Err(unusable("the logId of a log has not 32 bytes"));
+    }
+    let key = PublicKey::from_der(key).or_else(|e| PublicKey::from_pkcs1(key).map_err(|_| e));
+    let log = Log { key: key.map_err(unusable)?, valid };
+    match logs.insert(id.to_vec(), log) {
+        None => Ok(()),
+        Some(_) => Err(unusable("a duplicate logId: two logs are known by one")),
+    }
 }
 
 fn narrowed(window: Option<TimeRange>, by: Validity) -> TimeRange {

@@ -15,7 +15,7 @@ use rcgen::{
 };
 use rstest::rstest;
 
-use crate::outcome;
+use crate::material::outcome;
 
 /// A certificate, its key and what it was made from.
 struct Made {

@@ -1,39 +1,53 @@
-//! DER, as far as timestamp tokens and the frame of certificates need it: a cursor over elements whose tags fit one byte.
+//! DER, as far as timestamp tokens and the frame of certificates need it: a cursor over elements whose tags fit one byte,
+//! and elements written around what is there.
 
 /// What is left to read.
 #[derive(Clone, Copy)]
-pub(super) struct Der<'a>(&'a [u8]);
+pub(crate) struct Der<'a>(&'a [u8]);
 
 /// One element.
 #[derive(Clone, Copy)]
-pub(super) struct Element<'a> {
-    pub(super) tag: u8,
-    pub(super) content: &'a [u8],
+pub(crate) struct Element<'a> {
+    pub(crate) tag: u8,
+    pub(crate) content: &'a [u8],
     /// With tag and length.
-    pub(super) whole: &'a [u8],
+    pub(crate) whole: &'a [u8],
 }
 
-pub(super) const BOOLEAN: u8 = 0x01;
-pub(super) const INTEGER: u8 = 0x02;
-pub(super) const BIT_STRING: u8 = 0x03;
-pub(super) const OCTET_STRING: u8 = 0x04;
-pub(super) const OID: u8 = 0x06;
-pub(super) const GENERALIZED_TIME: u8 = 0x18;
-pub(super) const SEQUENCE: u8 = 0x30;
-pub(super) const SET: u8 = 0x31;
+pub(crate) const BOOLEAN: u8 = 0x01;
+pub(crate) const INTEGER: u8 = 0x02;
+pub(crate) const BIT_STRING: u8 = 0x03;
+pub(crate) const OCTET_STRING: u8 = 0x04;
+pub(crate) const OID: u8 = 0x06;
+pub(crate) const GENERALIZED_TIME: u8 = 0x18;
+pub(crate) const SEQUENCE: u8 = 0x30;
+pub(crate) const SET: u8 = 0x31;
 
 /// `[number]`, constructed.
-pub(super) const fn explicit(number: u8) -> u8 {
+pub(crate) const fn explicit(number: u8) -> u8 {
     0xa0 | number
 }
 
+/// An element around this content.
+pub(crate) fn element(tag: u8, content: &[u8]) -> Vec<u8> {
+    let length = content.len().to_be_bytes();
+    let length = &length[length.iter().take_while(|byte| **byte == 0).count()..];
+    let head = match (content.len(), u8::try_from(length.len())) {
+        (short @ 0..=0x7f, _) => vec![tag, u8::try_from(short).unwrap_or_default()],
+        (_, Ok(count)) => [&[tag, 0x80 | count], length].concat(),
+        // A length has at most eight bytes.
+        (_, Err(_)) => Vec::new(),
+    };
+    [&head, content].concat()
+}
+
 impl<'a> Der<'a> {
-    pub(super) fn new(bytes: &'a [u8]) -> Self {
+    pub(crate) fn new(bytes: &'a [u8]) -> Self {
         Self(bytes)
     }
 
     /// The next element, of any kind.
-    pub(super) fn next(&mut self) -> Option<Element<'a>> {
+    pub(crate) fn next(&mut self) -> Option<Element<'a>> {
         let (&[tag, length], rest) = self.0.split_first_chunk()?;
         if tag & 0x1f == 0x1f {
             return None;
@@ -56,7 +70,7 @@ impl<'a> Der<'a> {
     }
 
     /// The next element, if it is of this kind; else nothing is read.
-    pub(super) fn take(&mut self, tag: u8) -> Option<Element<'a>> {
+    pub(crate) fn take(&mut self, tag: u8) -> Option<Element<'a>> {
         let mut ahead = *self;
         let element = ahead.next().filter(|element| element.tag == tag)?;
         *self = ahead;
@@ -64,22 +78,22 @@ impl<'a> Der<'a> {
     }
 
     /// Nothing may be left.
-    pub(super) fn end(self) -> Option<()> {
+    pub(crate) fn end(self) -> Option<()> {
         self.0.is_empty().then_some(())
     }
 
-    pub(super) fn is_empty(self) -> bool {
+    pub(crate) fn is_empty(self) -> bool {
         self.0.is_empty()
     }
 }
 
 impl<'a> Element<'a> {
-    pub(super) fn inside(self) -> Der<'a> {
+    pub(crate) fn inside(self) -> Der<'a> {
         Der(self.content)
     }
 
     /// The elements of a SEQUENCE OF or SET OF.
-    pub(super) fn all(self) -> Option<Vec<Self>> {
+    pub(crate) fn all(self) -> Option<Vec<Self>> {
         let mut inside = self.inside();
         let mut all = Vec::new();
         while !inside.is_empty() {
@@ -89,7 +103,7 @@ impl<'a> Element<'a> {
     }
 
     /// The one element inside.
-    pub(super) fn only(self, tag: u8) -> Option<Self> {
+    pub(crate) fn only(self, tag: u8) -> Option<Self> {
         let mut inside = self.inside();
         let element = inside.take(tag)?;
         inside.end()?;
@@ -97,7 +111,7 @@ impl<'a> Element<'a> {
     }
 
     /// A non-negative integer that is small.
-    pub(super) fn number(self) -> Option<u32> {
+    pub(crate) fn number(self) -> Option<u32> {
         match self.content {
             [first, ..] if first & 0x80 != 0 => None,
             [] => None,
@@ -144,6 +158,14 @@ mod tests {
     #[case(&[], None)]
     fn numbers(#[case] content: &[u8], #[case] number: Option<u32>) {
         assert_eq!(Element { tag: INTEGER, content, whole: content }.number(), number);
+    }
+
+    #[rstest]
+    fn what_is_written_is_read(#[values(0, 1, 0x7f, 0x80, 0xff, 0x100, 0x1_0000)] length: usize) {
+        let content = vec![7; length];
+        let written = element(SEQUENCE, &content);
+        let read = Der::new(&written).take(SEQUENCE).unwrap();
+        assert_eq!((read.content, read.whole), (&content[..], &written[..]));
     }
 
     proptest! {
