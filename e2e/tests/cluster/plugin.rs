@@ -44,8 +44,11 @@ fn what_a_policy_would_deny_it_denies_and_explains() -> Outcome {
         team.admits(&pod("attempt", &web.tagged))?;
 
         let words = team.refused(&attempt)?;
-        let id = words.split("kubectl berth why ").nth(1).and_then(|rest| rest.split(')').next());
-        let id = id.ok_or_else(|| Failure::new(format!("no decision is named: {words}")))?;
+        let command = words.split("kubectl berth ").nth(1).and_then(|rest| rest.split(')').next());
+        let command: Vec<&str> = command.unwrap_or_default().split(' ').collect();
+        let &["why", id, "-n", "asked"] = command.as_slice() else {
+            return Err(Failure::new(format!("no decision is named: {words}")));
+        };
         let story = team.until("the decision to be kept", || {
             team.berth(&["why", id])?.expect(0, &[&message, "Pod attempt", "the same verdict, byte for byte"])
         })?;

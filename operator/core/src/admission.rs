@@ -365,22 +365,24 @@ impl Answer {
         uncheckable: Uncheckable,
         findings: &[(Subject, Finding)],
     ) -> Self {
-        Self::judge_noted(policy, mode, uncheckable, findings, &[])
+        Self::judge_noted(policy, mode, uncheckable, findings, "", &[])
     }
 
-    /// The same where decisions are kept about some of the subjects, in their order: the answer names them.
+    /// The same where decisions are kept in `namespace` about some of the subjects, in their order: the answer says how to
+    /// ask about them from wherever somebody is.
     pub fn judge_noted(
         policy: &str,
         mode: Mode,
         uncheckable: Uncheckable,
         findings: &[(Subject, Finding)],
+        namespace: &str,
         decisions: &[Option<DecisionId>],
     ) -> Self {
         let decisions = decisions.iter().map(Option::as_ref).chain(iter::repeat(None));
         let complaints = findings.iter().zip(decisions).filter_map(|((subject, finding), decision)| {
             let complaint = printable(&complaint(policy, subject, finding)?);
             let complaint = match decision {
-                Some(id) => format!("{complaint} (decision {id}: kubectl berth why {id})"),
+                Some(id) => format!("{complaint} (decision {id}: kubectl berth why {id} -n {namespace})"),
                 None => complaint,
             };
             Some((finding.insistence(mode, uncheckable), complaint))

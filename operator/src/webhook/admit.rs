@@ -130,7 +130,9 @@ impl Admission {
         };
         let findings = self.check(&asking, subjects).await;
         let decisions = self.note(&asking, name, &policy, rules, &findings).await;
-        Some(Answer::judge_noted(&policy, rules.mode, rules.uncheckable, &findings, &decisions))
+        // Events are kept beside the object that they are about.
+        let kept_in = &request.namespace;
+        Some(Answer::judge_noted(&policy, rules.mode, rules.uncheckable, &findings, kept_in, &decisions))
     }
 
     /// Keeps what a policy complains of, so that somebody can ask why. A review without complaints costs nothing here.

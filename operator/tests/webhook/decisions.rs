@@ -9,10 +9,10 @@ use crate::{World, registry::HOST, review_of};
 
 const EVENTS: &str = "POST /apis/events.k8s.io/v1/namespaces/team-a/events";
 
-/// The id that a message names at its end.
+/// The id that a message names at its end, in a command that finds it from any namespace.
 fn id(message: &str) -> DecisionId {
-    let (_, id) = message.strip_suffix(')').unwrap().rsplit_once("kubectl berth why ").unwrap();
-    assert!(message.ends_with(&format!("(decision {id}: kubectl berth why {id})")), "{message}");
+    let (_, id) = message.strip_suffix(" -n team-a)").unwrap().rsplit_once("kubectl berth why ").unwrap();
+    assert!(message.ends_with(&format!("(decision {id}: kubectl berth why {id} -n team-a)")), "{message}");
     id.parse().unwrap()
 }
 
