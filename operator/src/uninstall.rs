@@ -1,6 +1,6 @@
 //! What the chart's pre-delete hook runs: first the operator is stopped, then its webhook goes, then the rights that it
-//! gave. A webhook without servers would refuse every Pod that a policy speaks about; a running leader would write it
-//! again.
+//! gave, what it knew and what it reported. A webhook without servers would refuse every Pod that a policy speaks about; a
+//! running leader would write it again.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use kube::{
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
-use crate::{OperatorError, kept, token_review};
+use crate::{OperatorError, kept, running, token_review};
 
 /// The operator's own Deployment, as the chart names it, and the label of its Pods.
 const DEPLOYMENT: &str = "berth-operator";
@@ -26,7 +26,7 @@ const PATIENCE: Duration = Duration::from_mins(1);
 const LOOK: Duration = Duration::from_millis(500);
 
 /// Stops the operator, removes its webhook configuration, waits until it is gone, and removes what lets Registries ask
-/// for token reviews and what is known about images. Registries, their content and the certificate authority stay.
+/// for token reviews, what is known about images and the `PolicyReports`. Registries, their content and the certificate authority stay.
 pub(crate) async fn run(client: &Client, namespace: &str) -> Result<(), OperatorError> {
     stop(client, namespace).await?;
     let name = webhook_configuration::NAME;
@@ -42,6 +42,7 @@ pub(crate) async fn run(client: &Client, namespace: &str) -> Result<(), Operator
     }
     token_review::remove(client).await?;
     kept::remove(client, namespace).await?;
+    running::remove_reports(client).await?;
     tracing::info!(
         "the cluster can go on without the operator; Registries, their content and their Secrets stay"
     );

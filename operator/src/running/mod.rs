@@ -28,6 +28,8 @@ use fetch::Foreign;
 use status::Told;
 use watches::World;
 
+pub(crate) use apply::remove_all as remove_reports;
+
 const NAME: &str = "running";
 
 /// Changes that come together are answered together.
@@ -125,10 +127,11 @@ impl Looker {
         };
         let assessments = policies.iter().map(assess).collect();
         let shown: Vec<_> = bound.iter().map(|policy| policy.shown()).collect();
-        let written = self.reports.apply(context, &reports(&shown, &questions, &standings)).await;
+        let written = self.reports.apply(context, world, &reports(&shown, &questions, &standings)).await;
         self.told.publish(context, &policies, assessments).await;
         observe(context, began, &questions, written.err().as_ref());
-        pause(&standings, Timestamp::now()).min(self.reports.pause())
+        let pause = pause(&standings, Timestamp::now());
+        self.reports.pause().map_or(pause, |again| again.min(pause))
     }
 }
 

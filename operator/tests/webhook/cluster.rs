@@ -48,7 +48,16 @@ impl Cluster {
 
     /// An object of a path that is watched is new, or different.
     pub(crate) fn tell(&self, path: &str, object: &Value) {
-        let event = json!({"type": "MODIFIED", "object": object});
+        self.happen(path, "MODIFIED", object);
+    }
+
+    /// An object of a path that is watched is gone.
+    pub(crate) fn tell_gone(&self, path: &str, object: &Value) {
+        self.happen(path, "DELETED", object);
+    }
+
+    fn happen(&self, path: &str, what: &str, object: &Value) {
+        let event = json!({"type": what, "object": object});
         self.0.lock().unwrap().events.entry(path.to_owned()).or_default().push(event);
         self.1.send_replace(());
     }

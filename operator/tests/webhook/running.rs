@@ -62,7 +62,7 @@ impl Stage {
         cluster.list(REPORTS, &[]);
         cluster.list("/apis/berth.dev/v1alpha1/registries", &[]);
         cluster.list("/apis/berth.dev/v1alpha1/replicationpolicies", &[]);
-        let report = json!({"apiVersion": "wgpolicyk8s.io/v1alpha2", "kind": "PolicyReport", "metadata": {"name": "berth"}});
+        let report = json!({"apiVersion": "wgpolicyk8s.io/v1alpha2", "kind": "PolicyReport", "metadata": {"name": "berth", "uid": "r1"}});
         cluster.answer(&format!("PATCH {REPORT}"), report);
         let Command::Run(settings) = Cli::parse_from(["berth-operator", "run"]).command else { panic!() };
         let (mut context, writers) = Context::new(cluster.client(), settings);
@@ -117,6 +117,19 @@ impl Stage {
 
     fn reports(&self) -> Vec<Value> {
         self.cluster.bodies(&format!("PATCH {REPORT}"))
+    }
+
+    /// Waits for the first body of `METHOD /path` after so many.
+    async fn sent(&self, request: &str, before: usize) -> Value {
+        let wait = async {
+            loop {
+                if let Some(body) = self.cluster.bodies(request).get(before) {
+                    return body.clone();
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), wait).await.unwrap()
     }
 }
 
@@ -179,4 +192,52 @@ async fn what_runs_is_judged_when_a_pod_comes() {
     done["status"]["phase"] = "Succeeded".into();
     stage.cluster.tell(PODS, &done);
     stage.until(1, 0, 1).await;
+}
+
+/// Our report as the cluster holds it.
+fn stored(report: &Value) -> Value {
+    let mut stored = report.clone();
+    stored["metadata"]["resourceVersion"] = "3".into();
+    stored["metadata"]["uid"] = "r1".into();
+    stored
+}
+
+#[tokio::test]
+async fn a_report_that_somebody_edits_is_put_right() {
+    let stage = Stage::new().await;
+    stage.until(1, 1, 0).await;
+    let report = stage.reports().remove(0);
+    let mut edited = stored(&report);
+    edited["summary"]["fail"] = 0.into();
+    // It comes back from the watch as it was written, and then edited.
+    stage.cluster.tell(REPORTS, &stored(&report));
+    stage.cluster.tell(REPORTS, &edited);
+    assert_eq!(stage.sent(&format!("PATCH {REPORT}"), 1).await, report);
+    assert_eq!(stage.reports().len(), 2);
+}
+
+#[tokio::test]
+async fn a_report_that_somebody_deletes_is_put_right() {
+    let stage = Stage::new().await;
+    stage.until(1, 1, 0).await;
+    let report = stage.reports().remove(0);
+    stage.cluster.tell_gone(REPORTS, &stored(&report));
+    assert_eq!(stage.sent(&format!("PATCH {REPORT}"), 1).await, report);
+}
+
+/// Where nothing is bound any more, there is nothing to say; what others have is left to them.
+#[tokio::test]
+async fn a_report_goes_when_there_is_nothing_to_say() {
+    let stage = Stage::new().await;
+    stage.cluster.answer(&format!("DELETE {REPORT}"), json!({"kind": "Status", "status": "Success"}));
+    stage.until(1, 1, 0).await;
+    let mut other = stored(&stage.reports()[0]);
+    other["metadata"]["name"] = "other".into();
+    stage.cluster.tell(REPORTS, &other);
+    for name in ["web", "api"] {
+        stage.cluster.tell_gone(PODS, &pod(name, &format!("{name}:v1"), &stage.unsigned));
+    }
+    let body = stage.sent(&format!("DELETE {REPORT}"), 0).await;
+    assert_eq!(body["preconditions"]["uid"], "r1");
+    stage.until(0, 0, 0).await;
 }

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     admission::Mode,
-    objects::{MANAGED_BY, labels},
+    objects::{self, APPLIED_HASH, MANAGED_BY, labels},
     running::{Question, Standing},
 };
 
@@ -126,7 +126,7 @@ pub fn reports(
     for (question, standing) in questions.iter().zip(standings) {
         let Some((policy, mode)) = policies.get(question.policy) else { continue };
         let namespace = &question.template.workload.namespace;
-        let report = found.entry(namespace.clone()).or_insert_with(|| empty(namespace));
+        let report = found.entry(namespace.clone()).or_insert_with(|| PolicyReport::empty(namespace));
         let outcome = outcome(&standing.finding.verdict, *mode);
         let Summary { pass, fail, warn, error, skip } = &mut report.summary;
         *match outcome {
@@ -158,17 +158,32 @@ pub fn reports(
     found
 }
 
-fn empty(namespace: &str) -> PolicyReport {
-    PolicyReport {
-        api_version: PolicyReport::API_VERSION.to_owned(),
-        kind: PolicyReport::KIND.to_owned(),
-        metadata: ObjectMeta {
-            name: Some(REPORT.to_owned()),
-            namespace: Some(namespace.to_owned()),
-            labels: Some(labels(&[MANAGED_BY])),
-            ..ObjectMeta::default()
-        },
-        ..PolicyReport::default()
+impl PolicyReport {
+    /// Of a namespace about which nothing is to be said.
+    pub fn empty(namespace: &str) -> Self {
+        Self {
+            api_version: Self::API_VERSION.to_owned(),
+            kind: Self::KIND.to_owned(),
+            metadata: ObjectMeta {
+                name: Some(REPORT.to_owned()),
+                namespace: Some(namespace.to_owned()),
+                labels: Some(labels(&[MANAGED_BY])),
+                ..ObjectMeta::default()
+            },
+            ..Self::default()
+        }
+    }
+
+    /// The hash that it was [sealed](objects::sealed) with, if it still says what was sealed. What others have added beside
+    /// that is theirs.
+    pub fn intact(&self) -> Option<String> {
+        let applied = self.metadata.annotations.as_ref()?.get(APPLIED_HASH)?;
+        let said = Self {
+            summary: self.summary,
+            results: self.results.clone(),
+            ..Self::empty(self.metadata.namespace.as_deref()?)
+        };
+        (objects::hash(&said) == *applied).then(|| applied.clone())
     }
 }
 
@@ -219,6 +234,8 @@ mod tests {
     use jiff::Timestamp;
 
     fn question(policy: usize, namespace: &str, name: &str) -> Question {
+    use rstest::rstest;
+    use serde_json::{Value, json};
         let image = "r.io/web:1";
         let place = ImageUse {
             place: Place::Container,
@@ -273,3 +290,26 @@ mod tests {
         assert_eq!(report.results[MAX_RESULTS].message, "and 100 more, which the summary counts");
     }
 }
+
+    /// What a report says is compared with what it was applied with; marks of others beside that change nothing.
+    #[rstest]
+    #[case::as_it_was("/metadata/resourceVersion", json!("7"), true)]
+    #[case::others_label("/metadata/labels/team", json!("web"), true)]
+    #[case::others_annotation("/metadata/annotations/note", json!("seen"), true)]
+    #[case::others_field("/scope", json!({"kind": "Namespace"}), true)]
+    #[case::count("/summary/fail", json!(0), false)]
+    #[case::result("/results/0/result", json!("pass"), false)]
+    #[case::message("/results/0/message", json!("all is well"), false)]
+    #[case::workload("/results/0/resources/0/name", json!("db"), false)]
+    #[case::digest("/results/0/properties/digest", json!("sha256:0"), false)]
+    #[case::no_results("/results", json!([]), false)]
+    #[case::no_hash("/metadata/annotations", json!({}), false)]
+    fn an_edited_report_is_known(#[case] path: &str, #[case] value: Value, #[case] intact: bool) {
+        let (questions, standings) = ([question(0, "team-a", "web")], [standing(Verdict::image_not_found())]);
+        let desired = reports(&policies(), &questions, &standings).remove("team-a").unwrap();
+        let mut stored = json!(objects::sealed(&desired));
+        let (parent, key) = path.rsplit_once('/').unwrap();
+        stored.pointer_mut(parent).unwrap()[key] = value;
+        let stored: PolicyReport = serde_json::from_value(stored).unwrap();
+        assert_eq!(stored.intact(), intact.then(|| objects::hash(&desired)));
+    }
