@@ -150,6 +150,10 @@ pub struct RunningImages {
     pub denied: i64,
     /// Nobody can say: a registry did not answer, or the policy is not in order.
     pub uncheckable: i64,
+    /// How many of all these are run by static Pods, which a kubelet has on its own disk and no policy can refuse; absent if
+    /// none is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub static_pods: Option<i64>,
 }
 
 /// A day on which workloads stop being admissible.

@@ -188,7 +188,7 @@ cJQ2C9XkKAyPvZXIivQxaTPRXQAodApL2oI/Vo+bK979KcWrzEn/f0B/bg==
         let desired = |policy: &ImagePolicy, assessment: Option<&Assessment>| {
             desired(policy, &state, assessment, "berth-system", &Time(Timestamp::UNIX_EPOCH))
         };
-        let images = RunningImages { admitted: 3, denied: 1, uncheckable: 0 };
+        let images = RunningImages { admitted: 3, denied: 1, ..RunningImages::default() };
         let assessment = Assessment { images, ..Assessment::default() };
         let shown = desired(&policy, Some(&assessment));
         assert_eq!(shown.images, Some(images));

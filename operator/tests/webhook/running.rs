@@ -99,7 +99,7 @@ impl Stage {
 
     /// Waits until so many images are admitted, denied and uncheckable.
     async fn until(&self, admitted: i64, denied: i64, uncheckable: i64) -> Assessment {
-        let wanted = RunningImages { admitted, denied, uncheckable };
+        let wanted = RunningImages { admitted, denied, uncheckable, static_pods: None };
         let mut assessments = self.context.assessments.subscribe();
         let key = ("team-a".to_owned(), "signed".to_owned());
         let right = |found: &running::Assessments| found.get(&key).is_some_and(|it| it.images == wanted);

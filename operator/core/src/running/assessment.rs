@@ -52,13 +52,18 @@ impl Assessment {
     /// Of one policy, from its questions and what became of them.
     pub fn of<'a>(answers: impl IntoIterator<Item = (&'a Question, &'a Standing)>) -> Self {
         let mut images = BTreeMap::new();
+        let mut in_static_pods = BTreeSet::new();
         let mut ends = BTreeMap::<&Workload, (Timestamp, String)>::new();
         let mut denied = BTreeSet::new();
         for (question, standing) in answers {
             let workload = &question.template.workload;
             let class = Class::of(&standing.finding.verdict);
             let look = question.look.as_ref().map(ToString::to_string);
-            let worst = images.entry((&workload.namespace, question.subject.shown(), look)).or_insert(class);
+            let image = (&workload.namespace, question.subject.shown(), look);
+            if workload.is_static {
+                in_static_pods.insert(image.clone());
+            }
+            let worst = images.entry(image).or_insert(class);
             *worst = class.max(*worst);
             if class == Class::Denied {
                 denied.insert(workload.clone());
@@ -77,6 +82,7 @@ impl Assessment {
                 admitted: count(Class::Admitted),
                 denied: count(Class::Denied),
                 uncheckable: count(Class::Uncheckable),
+                static_pods: i64::try_from(in_static_pods.len()).ok().filter(|count| *count > 0),
             },
             forecast: forecast(ends),
             denied,
@@ -163,8 +169,25 @@ mod tests {
             (question("team-b", "api", "r.io/web:1"), denied()),
             (question("team-b", "api", "r.io/db:1"), unknown()),
         ]);
-        assert_eq!(found.images, RunningImages { admitted: 1, denied: 1, uncheckable: 1 });
+        assert_eq!(found.images, RunningImages { admitted: 1, denied: 1, uncheckable: 1, static_pods: None });
         assert_eq!(named(found.denied.iter()), "team-b/deployment/api");
+    }
+
+    /// What a static Pod runs counts like the rest, and is told apart.
+    #[test]
+    fn static_pods_are_told_apart() {
+        let mut mirror = question("team-a", "web-node-1", "r.io/web:1");
+        let mut template = Template::clone(&mirror.template);
+        (template.workload.kind, template.workload.is_static) = ("Pod".to_owned(), true);
+        mirror.template = template.into();
+        let found = assess(&[
+            (mirror, denied()),
+            (question("team-a", "web", "r.io/web:1"), denied()),
+            (question("team-a", "api", "r.io/api:1"), admitted(None)),
+        ]);
+        let expected = RunningImages { admitted: 1, denied: 1, uncheckable: 0, static_pods: Some(1) };
+        assert_eq!(found.images, expected);
+        assert_eq!(named(found.denied.iter()), "team-a/deployment/web, team-a/pod/web-node-1 (static)");
     }
 
     /// A workload stops being admissible once: with its first image; what is refused already does not stop any more.
@@ -226,7 +249,7 @@ mod tests {
                 .collect();
             let found = assess(&answers);
             let distinct: BTreeSet<_> = runs.iter().map(|(namespace, _, image, _, _)| (namespace, image)).collect();
-            let RunningImages { admitted, denied, uncheckable } = found.images;
+            let RunningImages { admitted, denied, uncheckable, .. } = found.images;
             prop_assert_eq!(usize::try_from(admitted + denied + uncheckable).unwrap(), distinct.len());
             prop_assert!(found.forecast.len() <= MAX_DAYS);
             prop_assert!(found.forecast.is_sorted_by(|a, b| a.at.0 < b.at.0));

@@ -15,7 +15,8 @@ use crate::{
 /// Which digest of an image is judged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Which {
-    /// The one that its name stands for now, as it would be if the Pod were made anew.
+    /// The one that its name stands for now, as it would be if the Pod were made anew. Static Pods are left out: nobody is
+    /// asked about them.
     Named,
     /// The one that runs.
     Running,
@@ -46,6 +47,9 @@ pub fn questions(
     let mut found = BTreeMap::<_, Question>::new();
     for (template, running) in pods.groups() {
         let Some(labels) = namespaces.get(&template.workload.namespace) else { continue };
+        if template.workload.is_static && which == Which::Named {
+            continue;
+        }
         for (policy, (rules, binding)) in policies.iter().enumerate() {
             if !binding.binds(labels, &template.labels) {
                 continue;
@@ -154,6 +158,16 @@ mod tests {
         let written = format!("r.io/web@{}", digest("written"));
         let found = asked(&[pod(1, &written, "other")], which);
         assert_eq!(found[1].0, written);
+    }
+
+    /// A policy speaks about what static Pods run, and foretells nothing of them.
+    #[rstest]
+    #[case(Which::Running, 2)]
+    #[case(Which::Named, 0)]
+    fn static_pods_are_judged_and_not_refused(#[case] which: Which, #[case] questions: usize) {
+        let mut mirror = pod(1, "r.io/web:1", "a");
+        mirror["metadata"]["annotations"] = json!({"kubernetes.io/config.mirror": "4f1c"});
+        assert_eq!(asked(&[mirror], which).len(), questions);
     }
 
     #[test]

@@ -73,7 +73,7 @@ pub struct ReportResult {
     /// Who says so.
     #[serde(default)]
     pub source: String,
-    /// The stable name of the cause, the image, its digest.
+    /// The stable name of the cause, the image, its digest, and whether the Pod is static.
     #[serde(default)]
     pub properties: BTreeMap<String, String>,
 }
@@ -205,8 +205,10 @@ fn result(policy: &str, outcome: Outcome, question: &Question, standing: &Standi
         Err(error) => error.to_string(),
     };
     let digest = finding.digest.as_ref().map(|digest| ("digest", digest.to_string()));
+    let is_static = workload.is_static.then(|| ("static", "true".to_owned()));
     let properties = [("reason", finding.verdict.reason().to_owned()), ("image", subject.shown())];
-    let properties = properties.into_iter().chain(digest);
+    let properties = properties.into_iter().chain(digest).chain(is_static);
+    let unasked = if workload.is_static { "; a static Pod, which no policy can refuse" } else { "" };
     ReportResult {
         policy: policy.to_owned(),
         result: outcome,
@@ -217,7 +219,7 @@ fn result(policy: &str, outcome: Outcome, question: &Question, standing: &Standi
             name: Some(workload.name.clone()),
             ..ObjectReference::default()
         }],
-        message: format!("{explanation} ({})", subject.places()).chars().take(MAX_MESSAGE).collect(),
+        message: format!("{explanation} ({}{unasked})", subject.places()).chars().take(MAX_MESSAGE).collect(),
         source: REPORT.to_owned(),
         properties: properties.map(|(key, value)| (key.to_owned(), value)).collect(),
     }
@@ -229,13 +231,13 @@ mod tests {
     use crate::{
         admission::{Finding, Subject},
         images::{ImageUse, Place},
-        running::Template,
+        running::{Template, Workload},
     };
     use jiff::Timestamp;
-
-    fn question(policy: usize, namespace: &str, name: &str) -> Question {
     use rstest::rstest;
     use serde_json::{Value, json};
+
+    fn question(policy: usize, namespace: &str, name: &str) -> Question {
         let image = "r.io/web:1";
         let place = ImageUse {
             place: Place::Container,
@@ -250,6 +252,13 @@ mod tests {
             subject: Subject { image: image.parse(), uses: vec![place] },
             look: image.parse().ok(),
         }
+    }
+
+    fn of_a_static_pod(question: Question) -> Question {
+        let mut template = Template::clone(&question.template);
+        let (kind, api_version) = ("Pod".to_owned(), "v1".to_owned());
+        template.workload = Workload { kind, api_version, is_static: true, ..template.workload };
+        Question { template: template.into(), ..question }
     }
 
     fn standing(verdict: Verdict) -> Standing {
@@ -275,6 +284,7 @@ mod tests {
             (question(0, "team-a", "web"), denied()),
             (question(0, "team-a", "old"), excepted),
             (question(0, "team-b", "web"), Verdict::Admit { grounds: [].into() }),
+            (of_a_static_pod(question(0, "team-c", "web-node-1")), denied()),
         ];
         let (questions, verdicts): (Vec<_>, Vec<_>) = answers.into_iter().unzip();
         let standings: Vec<_> = verdicts.into_iter().map(standing).collect();
@@ -289,7 +299,6 @@ mod tests {
         assert_eq!((report.summary.fail, report.results.len()), (600, MAX_RESULTS + 1));
         assert_eq!(report.results[MAX_RESULTS].message, "and 100 more, which the summary counts");
     }
-}
 
     /// What a report says is compared with what it was applied with; marks of others beside that change nothing.
     #[rstest]
@@ -313,3 +322,4 @@ mod tests {
         let stored: PolicyReport = serde_json::from_value(stored).unwrap();
         assert_eq!(stored.intact(), intact.then(|| objects::hash(&desired)));
     }
+}

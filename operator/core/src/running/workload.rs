@@ -13,7 +13,7 @@ use crate::{
     running::Labels,
 };
 
-/// Marks the Pods that a kubelet runs from its own disk; the webhook is not asked about them.
+/// Marks what the API server shows of a static Pod, which a kubelet runs from its own disk; nobody is asked about it.
 const MIRROR: &str = "kubernetes.io/config.mirror";
 
 /// Digits of the minute that ends the name of a Job that a `CronJob` made.
@@ -30,6 +30,8 @@ pub struct Workload {
     pub name: String,
     /// For example `apps/v1`.
     pub api_version: String,
+    /// A Pod that a kubelet runs from its own disk: it was let in without a review, and would be again.
+    pub is_static: bool,
 }
 
 /// Digests that run, by container; only those that are sure to be of the image that the container names.
@@ -57,6 +59,7 @@ impl Template {
             kind: "Deployment".into(),
             name: name.into(),
             api_version: "apps/v1".into(),
+            is_static: false,
         };
         let pulling =
             Pulling { namespace: namespace.into(), service_account: "default".into(), secrets: Vec::new() };
@@ -65,17 +68,20 @@ impl Template {
 }
 
 impl fmt::Display for Workload {
-    /// `deployment/web`, as on kubectl's command line.
+    /// `deployment/web`, as on kubectl's command line; `pod/web-node-1 (static)`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.kind.to_ascii_lowercase(), self.name)
+        let mark = if self.is_static { " (static)" } else { "" };
+        write!(f, "{}/{}{mark}", self.kind.to_ascii_lowercase(), self.name)
     }
 }
 
 impl Workload {
     /// Of a Pod. Where a `ReplicaSet` stands between it and a Deployment, the Deployment; where a Job stands between it
-    /// and a `CronJob`, that. Both are told by the names that their controllers give.
+    /// and a `CronJob`, that. Both are told by the names that their controllers give. A static Pod is its own: the node that
+    /// owns it runs others as well.
     fn of(pod: &Pod) -> Self {
-        let owner = pod.owner_references().iter().find(|owner| owner.controller == Some(true));
+        let is_static = pod.annotations().contains_key(MIRROR);
+        let owner = pod.owner_references().iter().find(|owner| owner.controller == Some(true) && !is_static);
         let (kind, name, api_version) = owner.map_or_else(
             || ("Pod", pod.name_any(), "v1"),
             |owner| {
@@ -97,18 +103,19 @@ impl Workload {
             kind: kind.to_owned(),
             name,
             api_version: api_version.to_owned(),
+            is_static,
         }
     }
 }
 
-/// Reads a Pod that runs or is about to; none if it is over, or nobody's to judge.
+/// Reads a Pod that runs or is about to; none if it is over.
 pub(super) fn read(pod: &Pod) -> Result<Option<(Template, Digests)>, serde_json::Error> {
     #[derive(Serialize)]
     struct Object<'a> {
         spec: &'a Option<PodSpec>,
     }
     let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
-    if matches!(phase, Some("Succeeded" | "Failed")) || pod.annotations().contains_key(MIRROR) {
+    if matches!(phase, Some("Succeeded" | "Failed")) {
         return Ok(None);
     }
     // By the reader that the webhook has, too.
@@ -175,6 +182,18 @@ mod tests {
         assert_eq!(Workload::of(&pod(&owner, &json!({}))).to_string(), expected);
     }
 
+    /// What the kubelet of `node-1` runs from its own disk is no workload of the node's.
+    #[test]
+    fn a_static_pod_is_its_own() {
+        let annotations = json!({MIRROR: "4f1c", "kubernetes.io/config.source": "file"});
+        let owner =
+            json!([{"apiVersion": "v1", "kind": "Node", "name": "node-1", "uid": "u", "controller": true}]);
+        let metadata = json!({"name": "web-node-1", "namespace": "team-a", "annotations": annotations, "ownerReferences": owner});
+        let (template, _) = read(&pod(&json!([]), &json!({"metadata": metadata}))).unwrap().unwrap();
+        assert_eq!(template.workload.to_string(), "pod/web-node-1 (static)");
+        assert_eq!((template.workload.api_version.as_str(), template.uses.len()), ("v1", 2));
+    }
+
     #[test]
     fn what_it_pulls_with_is_kept_in_order() {
         let (template, _) = read(&pod(&json!([]), &json!({}))).unwrap().unwrap();
@@ -204,8 +223,7 @@ mod tests {
     #[rstest]
     #[case::done(json!({"status": {"phase": "Succeeded"}}))]
     #[case::failed(json!({"status": {"phase": "Failed"}}))]
-    #[case::of_the_kubelet(json!({"metadata": {"name": "m", "annotations": {MIRROR: "x"}}}))]
-    fn what_is_over_or_nobodys_is_left_out(#[case] more: Value) {
+    fn what_is_over_is_left_out(#[case] more: Value) {
         assert_eq!(read(&pod(&json!([]), &more)).unwrap(), None);
     }
 }
