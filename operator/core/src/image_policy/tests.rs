@@ -2,6 +2,7 @@
 
 mod authorities;
 mod fields;
+mod rollback;
 
 use rstest::rstest;
 use serde_json::{Value, json};
