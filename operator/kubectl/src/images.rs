@@ -1,4 +1,5 @@
-//! `kubectl berth images`: what runs, by digest, and what the policies in force say about it.
+//! `kubectl berth images`: what runs, by digest, and what the policies in force say about it: the worst of it, or a line for
+//! each policy.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -40,9 +41,24 @@ pub(crate) enum ImagesError {
 
 /// Every image that runs.
 #[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub(crate) struct Images {
     outcome: Outcome,
     images: Vec<Image>,
+    /// Policies that give no verdict on what they govern, whatever it is.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    unable_to_judge: Vec<Unable>,
+}
+
+/// A policy that cannot judge.
+#[derive(Debug, Serialize)]
+struct Unable {
+    /// `NAMESPACE/NAME`.
+    policy: String,
+    /// Stable name of the cause.
+    reason: &'static str,
+    /// The field, what is wrong with it, and what to do.
+    message: String,
 }
 
 /// One image of a workload.
@@ -73,10 +89,18 @@ pub(crate) async fn run(arguments: &Arguments, cluster: &Cluster) -> Result<Imag
     let set = only.map(|namespace| BTreeSet::from([namespace.to_owned()]));
     let namespaces = namespaces(cluster, set.as_ref()).await.map_err(RunningError::from)?;
     let pods = running(cluster, namespaces.keys()).await?;
+    let unable_to_judge = policies
+        .iter()
+        .filter(|policy| namespaces.values().any(|labels| policy.binds_namespace(labels)))
+        .filter_map(|policy| {
+            let (policy, cause) = policy.unable()?;
+            Some(Unable { policy: policy.to_owned(), reason: cause.reason(), message: cause.to_string() })
+        })
+        .collect();
     let registries = ClusterRegistries::new(cluster.clone(), outside);
     let lines = assess(&policies, &namespaces, &pods, &registries, Which::Running).await;
     let outcome = lines.iter().map(|line| line.sentence.verdict.outcome()).max().unwrap_or(Outcome::Admitted);
-    Ok(Images { outcome, images: by_image(&pods, lines) })
+    Ok(Images { outcome, images: by_image(&pods, lines), unable_to_judge })
 }
 
 /// One line an image of a workload, with what policies say about it.
@@ -117,34 +141,58 @@ fn by_image(pods: &Pods, lines: Vec<Line>) -> Vec<Image> {
 impl Report for Images {
     fn text(&self, wide: bool) -> String {
         let mut headers = vec!["NAMESPACE", "WORKLOAD", "PODS", "IMAGE", "DIGEST", "VERDICT"];
-        headers.extend(wide.then_some(["POLICIES", "MESSAGE"]).into_iter().flatten());
+        headers.extend(wide.then_some(["POLICY", "MESSAGE"]).into_iter().flatten());
         let mut table = Table::new(headers);
-        for it in &self.images {
-            let digests: Vec<_> =
-                it.digests.iter().map(|digest| if wide { digest.clone() } else { short(digest) }).collect();
-            let mut cells = vec![
-                it.namespace.clone(),
-                it.workload.clone(),
-                it.pods.len().to_string(),
-                it.name.clone(),
-                digests.join(","),
-                it.verdict.map(|verdict| verdict.to_string()).unwrap_or_default(),
-            ];
-            if wide {
-                let names: Vec<_> = it.policies.iter().map(|line| line.sentence.policy.as_str()).collect();
-                let worst = it.policies.iter().max_by_key(|line| line.sentence.verdict);
-                cells.extend([
-                    names.join(","),
-                    worst.map(|line| line.sentence.message.clone()).unwrap_or_default(),
-                ]);
+        for image in &self.images {
+            if wide && !image.policies.is_empty() {
+                image.policies.iter().for_each(|line| table.row(image.judged(line)));
+            } else {
+                table.row(image.summary(wide));
             }
-            table.row(cells);
         }
-        table.to_string()
+        let mut unable = Table::new(["UNABLE TO JUDGE", "REASON", "MESSAGE"]);
+        for Unable { policy, reason, message } in &self.unable_to_judge {
+            unable.row([policy.clone(), (*reason).to_owned(), message.clone()]);
+        }
+        if self.unable_to_judge.is_empty() { table.to_string() } else { format!("{table}\n{unable}") }
     }
 
     fn outcome(&self) -> Outcome {
         self.outcome
+    }
+}
+
+impl Image {
+    /// What is known of it without asking any policy for its words.
+    fn summary(&self, wide: bool) -> Vec<String> {
+        let digests: Vec<_> =
+            self.digests.iter().map(|digest| if wide { digest.clone() } else { short(digest) }).collect();
+        let mut cells = vec![
+            self.namespace.clone(),
+            self.workload.clone(),
+            self.pods.len().to_string(),
+            self.name.clone(),
+            digests.join(","),
+            self.verdict.map(|verdict| verdict.to_string()).unwrap_or_default(),
+        ];
+        cells.extend(wide.then(|| [String::new(), String::new()]).into_iter().flatten());
+        cells
+    }
+
+    /// What one policy says about it.
+    fn judged(&self, line: &Line) -> Vec<String> {
+        let Line { pods, sentence, .. } = line;
+        let digests = || self.digests.iter().cloned().collect::<Vec<_>>().join(",");
+        vec![
+            self.namespace.clone(),
+            self.workload.clone(),
+            pods.len().to_string(),
+            self.name.clone(),
+            sentence.digest.as_ref().map_or_else(digests, ToString::to_string),
+            sentence.verdict.to_string(),
+            sentence.policy.clone(),
+            sentence.message.clone(),
+        ]
     }
 }
 

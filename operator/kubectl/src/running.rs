@@ -98,6 +98,11 @@ impl Bound {
         Ok(Self { judge: self.judge.in_order()?, ..self })
     }
 
+    /// Its name, and why it gives no verdict on anything that it governs; none if it does.
+    pub(crate) fn unable(&self) -> Option<(&str, &InvalidPolicy)> {
+        Some((self.judge.name.as_str(), self.judge.rules.policy.as_ref().err()?))
+    }
+
     /// Whether it binds anything in a namespace with these labels.
     pub(crate) fn binds_namespace(&self, labels: &Labels) -> bool {
         self.binding.as_ref().is_some_and(|binding| binding.binds_namespace(labels))

@@ -1,10 +1,11 @@
 //! `why`: the story of a decision, its replay, and records that somebody altered.
 
 use berth_operator_core::{
+    admission::{Answer, Finding, Mode, Subject, Uncheckable},
     decision::{ANNOTATION, Decision, Look},
     image_policy::Material,
 };
-use berth_trust::PublicKey;
+use berth_trust::{PublicKey, Verdict};
 use serde_json::{Value, json};
 
 use crate::{cluster::Cluster, user::User};
@@ -60,6 +61,25 @@ async fn a_decision_is_told_and_made_again() {
     let json = why(&id.to_string(), &["-o", "json"]);
     let report: Value = serde_json::from_str(json.rsplit_once("exit code").unwrap().0).unwrap();
     assert_eq!(report["decisions"][0]["decision"]["message"], decision.message);
+}
+
+/// The command that a denial prints works as it stands, whatever namespace is the current one.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_denial_prints_can_be_pasted() {
+    let Some(user) = User::new() else { return };
+    let (cluster, decision) = (Cluster::default(), decision());
+    cluster.list("/api/v1/namespaces/team-b/events", &[event(&decision.id().event_name(), &decision)]);
+    user.write("config", &cluster.serve().await);
+    let subject = Subject { image: decision.image.parse(), uses: Vec::new() };
+    let finding = Finding { verdict: Verdict::image_not_found(), digest: None };
+    let (findings, kept) = ([(subject, finding)], [Some(decision.id())]);
+    let answer =
+        Answer::judge_noted("team-b/a", Mode::Enforce, Uncheckable::Deny, &findings, "team-b", &kept);
+    let (_, command) = answer.message.rsplit_once("kubectl berth ").unwrap();
+    let mut words: Vec<_> = command.trim_end_matches(')').split(' ').collect();
+    words.push("--kubeconfig=config");
+    let story = user.berth(&words);
+    assert!(story.starts_with(&format!("Decision:   {}", decision.id())), "{story}");
 }
 
 /// A record with another verdict is found out, with its own id or without.

@@ -57,6 +57,19 @@ async fn cluster(user: &User) -> Cluster {
     cluster
 }
 
+/// The policy as `team-a` has it.
+fn policy(user: &User, name: &str) -> Value {
+    let mut policy: Value = serde_yaml::from_str(&POLICY.replace("HOST/", &user.image(""))).unwrap();
+    policy["metadata"] = json!({"name": name, "namespace": "team-a"});
+    policy
+}
+
+/// Policies of `team-a`; the cluster has no others.
+fn in_force(cluster: &Cluster, policies: &[Value]) {
+    cluster.list("/apis/berth.dev/v1alpha1/namespaces/team-a/imagepolicies", policies);
+    cluster.list("/apis/berth.dev/v1alpha1/namespaces/berth-system/imagepolicies", &[]);
+}
+
 /// R-OPR-9: before a policy is applied, it is known whom it would hit; the Secret comes from the cluster.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_policy_is_tried_on_what_runs() {
@@ -83,17 +96,52 @@ async fn a_policy_is_tried_on_what_runs() {
 async fn what_runs_is_listed_by_digest() {
     let Some(user) = User::new() else { return };
     let cluster = cluster(&user).await;
-    let policy: Value =
-        serde_yaml::from_str(&POLICY.replace("HOST", &user.image("")).replace("//", "/")).unwrap();
-    let mut policy = policy;
-    policy["metadata"]["namespace"] = "team-a".into();
-    cluster.list("/apis/berth.dev/v1alpha1/namespaces/team-a/imagepolicies", &[policy]);
-    cluster.list("/apis/berth.dev/v1alpha1/namespaces/berth-system/imagepolicies", &[]);
+    in_force(&cluster, &[policy(&user, "signed")]);
     insta::assert_snapshot!("images", user.berth(&["images", "--kubeconfig=config", "--plain-http"]));
     insta::assert_snapshot!(
         "images_wide",
         user.berth(&["images", "--kubeconfig=config", "--plain-http", "-o", "wide"])
     );
+}
+
+/// R-OPR-6: policies that cannot judge are named with the cause, and hide nothing of what the others say.
+#[tokio::test(flavor = "multi_thread")]
+async fn policies_that_cannot_judge_are_named() {
+    let Some(user) = User::new() else { return };
+    let cluster = cluster(&user).await;
+    let [signed, mut incomplete, mut newer] =
+        ["signed", "incomplete", "newer"].map(|name| policy(&user, name));
+    incomplete["spec"]["require"][0]["signature"]["authorities"][0]["key"]["secretName"] = "gone".into();
+    newer["spec"]["mode"] = "Whisper".into();
+    in_force(&cluster, &[signed, incomplete, newer]);
+    let images = |more: &[&str]| {
+        user.berth(&[["images", "--kubeconfig=config", "--plain-http"].as_slice(), more].concat())
+    };
+    insta::assert_snapshot!("images_unable", images(&[]));
+    insta::assert_snapshot!("images_unable_wide", images(&["-o", "wide"]));
+    let json = images(&["-o", "json"]);
+    let report: Value = serde_json::from_str(json.rsplit_once("exit code").unwrap().0).unwrap();
+    let unable: Vec<_> = report["unableToJudge"].as_array().unwrap().iter().map(|it| &it["policy"]).collect();
+    assert_eq!(unable, ["team-a/incomplete", "team-a/newer"]);
+}
+
+/// What a kubelet runs from its own disk is shown as that, and foretold nothing of.
+#[tokio::test(flavor = "multi_thread")]
+async fn static_pods_are_shown_as_such() {
+    let Some(user) = User::new() else { return };
+    let cluster = cluster(&user).await;
+    let unsigned = user.push("log", "v1", "3").await;
+    let mut mirror = pod("log", 1, &user.image("log:v1"), &unsigned.to_string());
+    mirror["metadata"]["name"] = "log-node-1".into();
+    mirror["metadata"]["annotations"] = json!({"kubernetes.io/config.mirror": "4f1c"});
+    mirror["metadata"]["ownerReferences"] =
+        json!([{"apiVersion": "v1", "kind": "Node", "name": "node-1", "uid": "u", "controller": true}]);
+    cluster.list(PODS, &[mirror]);
+    in_force(&cluster, &[policy(&user, "signed")]);
+    insta::assert_snapshot!("images_static", user.berth(&["images", "--kubeconfig=config", "--plain-http"]));
+    user.write("policy.yaml", POLICY);
+    let forecast = ["policy", "test", "--kubeconfig=config", "--plain-http", "-f", "policy.yaml"];
+    insta::assert_snapshot!("forecast_static", user.berth(&forecast));
 }
 
 #[tokio::test(flavor = "multi_thread")]
