@@ -204,7 +204,8 @@ impl Engine {
         .await
     }
 
-    /// Adds the last bytes, which may be none, and makes the upload a blob of the repository.
+    /// Adds the last bytes, which may be none, and makes the upload a blob of the repository. Bytes from the first on, under
+    /// the name that the upload began with, are the whole blob, whatever arrived before.
     pub async fn finish_upload(
         &self,
         repository: &RepositoryName,
@@ -218,9 +219,31 @@ impl Engine {
         let place = self.admit()?;
         self.detach(async move {
             let _place = place;
-            engine.finish(&repository, upload, expected_offset, body, &digest).await
+            if upload.fresh && expected_offset == Some(0) {
+                engine.finish_whole(&repository, upload, body, &digest).await
+            } else {
+                engine.finish(&repository, upload, expected_offset, body, &digest).await
+            }
         })
         .await
+    }
+
+    /// A client that lost the answer, or was told to wait, sends all of it again under the same name (containerd, oras).
+    /// So such a request has bytes of its own and leaves the session alone, in which another one may still be under way.
+    async fn finish_whole(
+        &self,
+        repository: &RepositoryName,
+        upload: Upload,
+        body: ByteStream,
+        digest: &Digest,
+    ) -> Result<BlobStat, EngineError> {
+        match self.session(repository, &upload).await? {
+            None | Some((Progress::Open(_), _)) => self.take_blob(repository, digest, body).await,
+            Some((Progress::Finished { digest: done, size, data }, _)) if done == *digest => {
+                self.repeat_commit(repository, digest, size, &data).await
+            }
+            Some(_) => Err(EngineError::UploadUnknown),
+        }
     }
 
     async fn finish(
@@ -273,37 +296,46 @@ impl Engine {
         &self,
         repository: &RepositoryName,
         digest: &Digest,
-        mut body: ByteStream,
+        body: ByteStream,
     ) -> Result<BlobStat, EngineError> {
         let (engine, repository, digest) = (self.clone(), repository.clone(), digest.clone());
         let place = self.admit()?;
         self.detach(async move {
             let _place = place;
-            let mut sink = Sink::new(&engine, digest.algorithm());
-            let taken = async {
-                while let Some(mut chunk) = sink.next(&mut body).await? {
-                    while !chunk.is_empty() {
-                        if sink.is_full() {
-                            sink.flush().await?;
-                        }
-                        sink.take(&mut chunk).await?;
-                    }
-                }
-                sink.complete(&digest).await
-            }
-            .await;
-            match taken {
-                Ok(data) => {
-                    sink.sweep().await;
-                    engine.commit(&repository, &digest, sink.offset(), &data).await
-                }
-                Err(error) => {
-                    sink.discard().await;
-                    Err(error)
-                }
-            }
+            engine.take_blob(&repository, &digest, body).await
         })
         .await
+    }
+
+    async fn take_blob(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+        mut body: ByteStream,
+    ) -> Result<BlobStat, EngineError> {
+        let mut sink = Sink::new(self, digest.algorithm());
+        let taken = async {
+            while let Some(mut chunk) = sink.next(&mut body).await? {
+                while !chunk.is_empty() {
+                    if sink.is_full() {
+                        sink.flush().await?;
+                    }
+                    sink.take(&mut chunk).await?;
+                }
+            }
+            sink.complete(digest).await
+        }
+        .await;
+        match taken {
+            Ok(data) => {
+                sink.sweep().await;
+                self.commit(repository, digest, sink.offset(), &data).await
+            }
+            Err(error) => {
+                sink.discard().await;
+                Err(error)
+            }
+        }
     }
 
     /// Gives an upload up and removes what has arrived.

@@ -25,6 +25,7 @@ cases! { sessions, Push:
     Spec "R-OCI-2" two_uploads_at_once,
     Spec "R-OCI-2" a_content_range_that_is_none,
     Berth "R-OCI-2" a_request_that_is_read_too_late,
+    Berth "R-OCI-2" the_whole_blob_sent_again,
     Berth "R-OCI-2" a_wrong_digest_names_what_came,
 }
 
@@ -112,23 +113,26 @@ async fn resumed_after_a_lost_connection(t: &Target) -> Outcome {
     let Some(address) = t.plain_address() else { return Ok(()) };
     let (repo, blob) = (t.fresh(), Blob::random(200_000));
     let at = first_chunk(&repo, &blob, 1000).await?;
+    // It says where it begins: should it be read only after the upload went on, it must add nothing.
+    let range = format!("PATCH {} HTTP/1.1\r\ncontent-range: 1000-{}", path(&at), blob.bytes.len() - 1);
+    break_off(t, &address, &range, &blob.bytes[1000..], 89_000).await?;
+    resume(&repo, at, &blob).await
+}
+
+/// Sends a request of which only so many bytes of the body come; `head` is its first line, and more fields if need be.
+async fn break_off(t: &Target, address: &str, head: &str, body: &[u8], come: usize) -> Outcome {
     let broken = |e: std::io::Error| Failure(format!("cannot write to {address}: {e}"));
-    let mut socket = TcpStream::connect(&address).await.map_err(broken)?;
     let authorization =
         t.authorization().map(|value| format!("authorization: {value}\r\n")).unwrap_or_default();
-    // It says where it begins: should it be read only after the upload went on, it must add nothing.
     let head = format!(
-        "PATCH {} HTTP/1.1\r\nhost: {address}\r\n{authorization}content-type: application/octet-stream\r\n\
-         content-range: 1000-{}\r\ncontent-length: {}\r\n\r\n",
-        path(&at),
-        blob.bytes.len() - 1,
-        blob.bytes.len() - 1000
+        "{head}\r\nhost: {address}\r\n{authorization}content-type: application/octet-stream\r\n\
+         content-length: {}\r\n\r\n",
+        body.len()
     );
+    let mut socket = TcpStream::connect(address).await.map_err(broken)?;
     socket.write_all(head.as_bytes()).await.map_err(broken)?;
-    socket.write_all(&blob.bytes[1000..90_000]).await.map_err(broken)?;
-    socket.shutdown().await.map_err(broken)?;
-    drop(socket);
-    resume(&repo, at, &blob).await
+    socket.write_all(&body[..come]).await.map_err(broken)?;
+    socket.shutdown().await.map_err(broken)
 }
 
 /// A request without `Content-Range` broke off and is read only after the client went on: its address tells that its
@@ -144,17 +148,34 @@ async fn a_request_that_is_read_too_late(t: &Target) -> Outcome {
     };
     let reply = late(Method::PATCH, &early).send().await?;
     let at = reply.status(&[202])?.location()?;
-    for method in [Method::PATCH, Method::PUT] {
-        for old in [&new, &early] {
-            let reply = late(method.clone(), old).send().await?;
-            reply.status(&[416])?.header("range", "0-699")?;
-            ensure!(reply.location()? == at, "416 names {}, not {at}", reply.location()?);
-        }
+    for (method, old) in [(Method::PATCH, &new), (Method::PATCH, &early), (Method::PUT, &early)] {
+        let reply = late(method, old).send().await?;
+        reply.status(&[416])?.header("range", "0-699")?;
+        ensure!(reply.location()? == at, "416 names {}, not {at}", reply.location()?);
     }
     ensure!(holds(&repo, new.clone(), 700).await? == at, "an old address leads elsewhere");
     let reply = repo.chunk(Method::PATCH, early.clone(), 700, &blob.bytes[700..]).send().await?;
     reply.status(&[202])?;
     finishes(&repo, &new, &blob, 1000).await
+}
+
+/// containerd and oras send the blob in one PUT, and all of it again, to the same address, when the connection broke, on
+/// 408, 429 and 5xx. Whatever came before, and if it is none of this blob, must not be in the way.
+async fn the_whole_blob_sent_again(t: &Target) -> Outcome {
+    let Some(address) = t.plain_address() else { return Ok(()) };
+    let (repo, blob) = (t.fresh(), Blob::random(200_000));
+    let at = repo.begin().await?;
+    let put = format!("PUT {} HTTP/1.1", path(&with_digest(&at, &blob.digest)));
+    break_off(t, &address, &put, &blob.bytes, 90_000).await?;
+    repo.finish(&at, &blob.digest, &blob.bytes).send().await?.status(&[201])?;
+    repo.has_blob(&blob).await?;
+    let (at, other) = (repo.begin().await?, Blob::random(1000));
+    repo.chunk(Method::PATCH, at.clone(), 0, &blob.bytes[..300]).send().await?.status(&[202])?;
+    repo.finish(&at, &other.digest, &blob.bytes).send().await?.refused(&[400], &["DIGEST_INVALID"])?;
+    repo.lacks_blob(&other.digest).await?;
+    repo.finish(&at, &other.digest, &other.bytes).send().await?.status(&[201])?;
+    repo.has_blob(&other).await?;
+    holds(&repo, at, 300).await.map(|_| ())
 }
 
 /// The path and query of a URL, as a request line has them.

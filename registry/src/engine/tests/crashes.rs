@@ -165,6 +165,28 @@ async fn the_end_of_a_large_upload() {
 }
 
 #[tokio::test]
+async fn a_whole_blob_beside_what_came_before() {
+    // The client knows the first name only, and sends everything again to it.
+    survives(Case {
+        prepare: |engine| {
+            Box::pin(async move {
+                let id = engine.begin_upload(&repo("a"), Algorithm::Sha256).await.unwrap();
+                engine.append(&repo("a"), &id, Some(0), body(small())).await.unwrap();
+                id
+            })
+        },
+        act: |engine, id| {
+            Box::pin(async move {
+                let digest = Digest::sha256(&large());
+                engine.finish_upload(&repo("a"), &id, Some(0), body(large()), &digest).await.map(|_| ())
+            })
+        },
+        holds: |engine, _| Box::pin(has(engine, "a", large())),
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_chunk() {
     // An acknowledged chunk is there on another replica; one that was not acknowledged can be sent again.
     survives(Case {

@@ -90,6 +90,44 @@ async fn what_arrived_before_the_client_broke_off_is_kept() {
 }
 
 #[tokio::test]
+async fn the_whole_blob_is_sent_again_under_the_first_name() {
+    // R-OCI-2
+    for (engine, _root) in backends().await {
+        let (repo, bytes) = (repo("a"), pattern(3 * MIB));
+        let digest = Digest::sha256(&bytes);
+        let id = engine.begin_upload(&repo, Algorithm::Sha256).await.unwrap();
+        let broken = broken(bytes.slice(..2 * MIB));
+        let error = engine.finish_upload(&repo, &id, Some(0), broken, &digest).await.unwrap_err();
+        assert!(matches!(error, EngineError::Body(_)), "{error}");
+        // The server has not noticed yet that an earlier attempt is over.
+        let (sender, waiting) = futures::channel::mpsc::unbounded();
+        sender.unbounded_send(Ok(bytes.slice(..MIB))).unwrap();
+        let (asked, seen) = tokio::sync::oneshot::channel();
+        let waiting = futures::stream::once(async move {
+            let _ = asked.send(());
+            Ok(Bytes::new())
+        })
+        .chain(waiting);
+        let earlier = tokio::spawn({
+            let (engine, repo, id) = (engine.clone(), repo.clone(), id.clone());
+            async move { engine.append(&repo, &id, Some(0), waiting.boxed()).await }
+        });
+        seen.await.unwrap();
+        for _ in 0..2 {
+            let whole = body(bytes.clone());
+            let stat = engine.finish_upload(&repo, &id, Some(0), whole, &digest).await.unwrap();
+            assert_eq!(stat.size, bytes.len() as u64);
+        }
+        drop(sender);
+        assert_eq!(earlier.await.unwrap().unwrap().offset, MIB as u64);
+        assert!(read_all(&engine, &repo, &digest).await == bytes);
+        engine.cancel_upload(&repo, &id).await.unwrap();
+        let late = engine.finish_upload(&repo, &id, Some(0), body(bytes), &digest).await;
+        assert!(matches!(late, Err(EngineError::UploadUnknown)), "{late:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_chunk_out_of_order_is_refused_with_the_true_offset() {
     let (engine, _) = memory().await;
     let repo = repo("a");
