@@ -2,17 +2,14 @@
 //! chose stand only in the usage, where the largest hundred are told apart. `METRICS.md` lists them all; a test keeps it so.
 
 use std::{
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicI64, AtomicU64},
-    },
-    time::{Duration, Instant},
+    sync::atomic::{AtomicI64, AtomicU64},
+    time::Duration,
 };
 
 use berth_registry_core::{
     job::GcSummary,
     scrub::{Damage, Treatment},
-    usage::{Held, Usage},
+    usage::Usage,
 };
 use prometheus_client::{
     encoding::EncodeLabelSet,
@@ -24,10 +21,12 @@ use crate::engine::UploadLoad;
 
 mod documented;
 mod store_calls;
+mod usage;
 
 use documented::Documented;
 use store_calls::StoreSeries;
 pub use store_calls::{StoreCalls, StoreOperation};
+use usage::UsageSeries;
 
 /// Labels of requests.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -63,39 +62,8 @@ struct FindingLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct RepositoryLabels {
-    repository: String,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct TenantLabels {
-    tenant: String,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct PolicyLabels {
     policy: String,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct KindLabels {
-    kind: &'static str,
-}
-
-/// The largest repositories and tenants have a time series each, however many there are.
-const LARGEST: usize = 100;
-/// How old a snapshot of usage may get in this process while another one may have taken a newer one.
-const USAGE_INTERVAL: Duration = Duration::from_mins(5);
-
-/// What a snapshot of usage says.
-#[derive(Default)]
-struct UsageMetrics {
-    repositories: Family<RepositoryLabels, Gauge>,
-    other_repositories: Gauge,
-    tenants: Family<TenantLabels, Gauge>,
-    store: Family<KindLabels, Gauge>,
-    taken: Gauge,
-    looked: Mutex<Option<Instant>>,
 }
 
 /// What becomes of a span.
@@ -137,7 +105,7 @@ pub struct Metrics {
     config_valid: Gauge,
     config_restart: Gauge,
     scrub: Family<FindingLabels, Counter>,
-    usage: UsageMetrics,
+    usage: UsageSeries,
 }
 
 impl Default for Metrics {
@@ -173,7 +141,7 @@ impl Default for Metrics {
             config_valid: Gauge::default(),
             config_restart: Gauge::default(),
             scrub: Family::default(),
-            usage: UsageMetrics::default(),
+            usage: UsageSeries::default(),
         };
         metrics.registered()
     }
@@ -406,75 +374,12 @@ impl Metrics {
 
     /// Whether it is time to look for a newer snapshot; the answer is yes once an interval.
     pub fn usage_is_due(&self) -> bool {
-        let mut looked = self.usage.looked.lock().unwrap_or_else(PoisonError::into_inner);
-        let due = looked.is_none_or(|looked| looked.elapsed() >= USAGE_INTERVAL);
-        if due {
-            *looked = Some(Instant::now());
-        }
-        due
+        self.usage.is_due()
     }
 
     /// The text that Prometheus reads.
     pub fn text(&self) -> String {
         self.registry.text()
-    }
-}
-
-impl UsageMetrics {
-    fn register(&self, registry: &mut Documented) {
-        registry.register_with_unit(
-            "repository",
-            "What a repository holds, blobs and manifests, also if others hold it, too; the largest ones",
-            Unit::Bytes,
-            self.repositories.clone(),
-        );
-        registry.register_with_unit(
-            "other_repositories",
-            "What all other repositories hold",
-            Unit::Bytes,
-            self.other_repositories.clone(),
-        );
-        registry.register_with_unit(
-            "tenant",
-            "What the repositories with a common first component of their names hold; the largest ones",
-            Unit::Bytes,
-            self.tenants.clone(),
-        );
-        registry.register_with_unit("store", "What lies in the store", Unit::Bytes, self.store.clone());
-        registry.register_with_unit(
-            "usage_timestamp",
-            "When usage was measured last, since 1970; 0 if never",
-            Unit::Seconds,
-            self.taken.clone(),
-        );
-    }
-
-    fn set(&self, usage: &Usage) {
-        let bytes = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
-        let (largest, others) = usage.largest(LARGEST);
-        self.repositories.clear();
-        for (name, held) in largest {
-            let labels = RepositoryLabels { repository: name.to_string() };
-            self.repositories.get_or_create(&labels).set(bytes(held.logical_bytes));
-        }
-        self.other_repositories.set(bytes(others));
-        let mut tenants: Vec<(&String, &Held)> = usage.tenants.iter().collect();
-        tenants.sort_by_key(|(_, held)| std::cmp::Reverse(held.logical_bytes));
-        self.tenants.clear();
-        for (name, held) in tenants.into_iter().take(LARGEST) {
-            let labels = TenantLabels { tenant: name.clone() };
-            self.tenants.get_or_create(&labels).set(bytes(held.logical_bytes));
-        }
-        let store = &usage.store;
-        for (kind, size) in [
-            ("blobs", store.blob_bytes),
-            ("trash", store.trash_bytes),
-            ("uploads", store.upload_bytes),
-            ("records", store.record_bytes),
-        ] {
-            self.store.get_or_create(&KindLabels { kind }).set(bytes(size));
-        }
-        self.taken.set(usage.taken.as_second());
     }
 }
 
@@ -507,28 +412,5 @@ mod tests {
         ] {
             assert!(text.contains(line), "{line} is not in\n{text}");
         }
-    }
-    #[test]
-    fn repositories_have_a_bounded_number_of_series() {
-        // R-STO-8
-        let mut usage = Usage::new(jiff::Timestamp::UNIX_EPOCH);
-        for i in 0..150_u64 {
-            let name = format!("team{}/r{i}", i % 3).parse().unwrap();
-            usage.add_blob(1000 + i, &[&name]);
-        }
-        let metrics = Metrics::default();
-        metrics.usage(&usage);
-        metrics.usage(&usage);
-        let text = metrics.text();
-        assert_eq!(text.matches("berth_repository_bytes{").count(), LARGEST);
-        for line in [
-            "berth_repository_bytes{repository=\"team2/r149\"} 1149",
-            "berth_other_repositories_bytes 51225",
-            "berth_tenant_bytes{tenant=\"team0\"} 53675",
-            "berth_store_bytes{kind=\"blobs\"} 0",
-        ] {
-            assert!(text.contains(line), "{line} is not in\n{text}");
-        }
-        assert!(metrics.usage_is_due() && !metrics.usage_is_due());
     }
 }
