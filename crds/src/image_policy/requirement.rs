@@ -46,9 +46,9 @@ pub struct Signature {
         extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"])
     )]
     pub authorities: Vec<Authority>,
-    /// How old a signature may be, for example `90d`: by the time that a log or a timestamp proves, else by the time that
-    /// the signer states. One without any time does not count then, which is every signature by a key that was neither
-    /// logged nor timestamped. Any age if not given.
+    /// How old a signature may be, for example `90d`: by the time at which its keyless certificate was good, or that a
+    /// notation signature states. Signatures by a key or a certificate of one's own say no time, and anybody can have an
+    /// old one logged or timestamped again, so that none of them counts then. Any age if not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 10), regex(pattern = AGE))]
     pub max_age: Option<String>,
@@ -81,8 +81,8 @@ pub struct Attestation {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(min = 1, max = 16), inner(length(min = 1, max = 2048)))]
     pub conditions: Vec<String>,
-    /// How old a statement may be, for example `72h`: by the time that a log or a timestamp proves, else by the time that
-    /// the signer states. One without any time does not count then. Any age if not given.
+    /// How old a statement may be, for example `72h`: by the time at which its keyless certificate was good, else by the
+    /// time that it states itself. One without any such time does not count then. Any age if not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 10), regex(pattern = AGE))]
     pub max_age: Option<String>,

@@ -139,6 +139,19 @@ impl By {
     }
 }
 
+/// When a statement was made, by what nobody but its signer could have written. That a log or a timestamp authority saw a
+/// signature shows that it is no newer; anybody can have an old one seen again, unless the certificate is for that
+/// moment alone.
+fn made(statement: &Statement, proven: Option<Timestamp>) -> Option<Timestamp> {
+    let earliest = [statement.claimed, proven].into_iter().flatten().min();
+    match statement.by {
+        Signer::Identity { .. } => proven.or(statement.claimed),
+        // Without the signer's word, a signing authority's stands in the envelope itself.
+        Signer::Notary { .. } => earliest,
+        Signer::Key(_) | Signer::Certificate { .. } => statement.claimed.and(earliest),
+    }
+}
+
 /// How far a signer's clock may be ahead of ours.
 const SKEW: Duration = Duration::from_mins(5);
 
@@ -174,7 +187,7 @@ impl Authority {
             return Err(Finding::AuthorityEnded { authority, end });
         }
         let Some(max_age) = max_age else { return Ok(()) };
-        let Some(signed) = proven.or(statement.claimed) else {
+        let Some(signed) = made(statement, proven) else {
             return Err(Finding::NoSigningTime { authority });
         };
         let begin = signed.saturating_sub(SKEW).unwrap_or(Timestamp::MIN);

@@ -7,6 +7,9 @@ use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, Error as _, Map
 
 use crate::bounds::MAX_DEPTH;
 
+/// With such a key, `serde_json` takes a text for the JSON in it: a second document that nobody looked through.
+const RESERVED: &str = "$serde_json::private::";
+
 /// Reads a document of at most `bound` bytes without repeated keys and no deeper than [`MAX_DEPTH`].
 pub(crate) fn read<T: DeserializeOwned>(bytes: &[u8], bound: usize) -> Result<T, String> {
     if bytes.len() > bound {
@@ -50,6 +53,9 @@ impl<'de> Visitor<'de> for Strict {
         let deeper = self.deeper()?;
         let mut keys = BTreeSet::new();
         while let Some(key) = map.next_key::<String>()? {
+            if key.starts_with(RESERVED) {
+                return Err(A::Error::custom(format!("the key {key:?} is not allowed")));
+            }
             if keys.contains(&key) {
                 return Err(A::Error::custom(format!("the key {key:?} appears twice")));
             }
@@ -101,6 +107,9 @@ mod tests {
     #[case(r#"{"a":1,"a":1}"#, "appears twice")]
     #[case(r#"{"a":{"b":1,"\u0062":2}}"#, "appears twice")]
     #[case(r#"[{"a":[{"x":1,"x":2}]}]"#, "appears twice")]
+    // Without the guard these are `{"a":2}` and `1`.
+    #[case(r#"{"$serde_json::private::RawValue":"{\"a\":1,\"a\":2}"}"#, "not allowed")]
+    #[case(r#"[{"\u0024serde_json::private::Number":"1"}]"#, "not allowed")]
     #[case(r#"{"a":1} {}"#, "trailing")]
     #[case("", "EOF")]
     #[case(r#"{"a":"#, "EOF")]

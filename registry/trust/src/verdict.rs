@@ -261,8 +261,10 @@ pub enum Finding {
         /// The first instant at which it no longer counts.
         end: Timestamp,
     },
-    /// Age counts, and nothing says when it was signed.
-    #[error("nothing says when {authority} signed, and the policy limits the age")]
+    /// Age counts, and nothing that others could not have renewed says when it was signed.
+    #[error(
+        "the statement by {authority} does not itself say when it was made, and the policy limits the age"
+    )]
     NoSigningTime {
         /// Who signed.
         authority: String,

@@ -22,14 +22,16 @@ use support::{
 #[rstest]
 fn what_cosign_signs_is_admitted(
     #[values("classic", "bundle")] format: &str,
-    #[values("p256", "p384", "rsa", "ed25519")] name: &str,
+    #[values("p256", "p384", "p521", "rsa", "ed25519")] name: &str,
 ) {
     let evidence = evidence(&format!("{format}-{name}"));
     let verdict = judge(&policy(1, &[name]), &evidence);
     let signed = Ground::Stated { what: What::Signature, by: name.to_owned(), index: None };
     assert_eq!(verdict, Verdict::Admit { grounds: [signed].into() });
     // Any other key of any kind is another key.
-    for other in ["other", "p256", "p384", "rsa", "ed25519"].into_iter().filter(|other| *other != name) {
+    for other in
+        ["other", "p256", "p384", "p521", "rsa", "ed25519"].into_iter().filter(|other| *other != name)
+    {
         assert_eq!(judge(&policy(1, &[other]), &evidence).reason(), "UnknownSigner", "{other}");
     }
 }

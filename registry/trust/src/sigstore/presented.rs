@@ -2,7 +2,7 @@
 //! of the formats, bounded; then looked at with each anchor of a policy. Order of checks: times, certificate, certificate
 //! log, signature, and last that the log entries are this signature's.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, collections::BTreeSet};
 
 use berth_registry_core::{Descriptor, Digest};
 use jiff::Timestamp;
@@ -138,6 +138,14 @@ impl Presented {
             ("timestamps", self.timestamps.len()),
         ];
         found.into_iter().try_for_each(|(what, found)| Refused::bound(what, found, MAX_CHAIN))?;
+        // With several of one name there are more ways to a root than anybody should have to try.
+        let mut names = BTreeSet::new();
+        for der in self.certificates.iter().skip(1) {
+            if !names.insert(leaf::read(der)?.subject().as_raw().to_vec()) {
+                let cause = "it brings two certificates of authorities with one name";
+                return Err(Refused::Unsupported(cause.to_owned()));
+            }
+        }
         Ok(self)
     }
 

@@ -73,7 +73,7 @@ fn holder_with(
 }
 
 /// A classic signature, which may bring certificates along.
-fn signed(holder: &Made, chain: &[&Made]) -> Presented {
+fn signed(holder: &Made, chain: &[&Made]) -> Result<Presented, Refused> {
     let payload = b"{}";
     let signature = STANDARD.encode(holder.key.sign(payload).unwrap());
     let chain: String = chain.iter().map(|made| made.pem.as_str()).collect();
@@ -88,7 +88,7 @@ fn signed(holder: &Made, chain: &[&Made]) -> Presented {
         "digest": berth_registry_core::Digest::sha256(payload),
     }))
     .unwrap();
-    Presented::classic(&layer, payload).unwrap()
+    Presented::classic(&layer, payload)
 }
 
 fn trusting(authorities: &[&Made]) -> CertificateAuthorities {
@@ -97,7 +97,7 @@ fn trusting(authorities: &[&Made]) -> CertificateAuthorities {
 }
 
 fn by(holder: &Made, chain: &[&Made], authorities: &[&Made]) -> Result<ByCertificate, Refused> {
-    signed(holder, chain).by_certificate(&trusting(authorities), None)
+    signed(holder, chain)?.by_certificate(&trusting(authorities), None)
 }
 
 fn years(from: i32, until: i32) -> Validity {
@@ -144,13 +144,25 @@ fn the_whole_chain_is_valid_at_once() {
     // Two certificates of one intermediate: whichever lasts longer.
     let key = KeyPair::from_pem(&middle.key.serialize_pem()).unwrap();
     let renewed = authority_with(key, "middle", 2025, 2035, Some(&root));
-    assert_eq!(by(&below, &[&middle, &renewed], &[&root]).unwrap().valid, Some(years(2025, 2027)));
+    assert_eq!(by(&below, &[], &[&middle, &renewed, &root]).unwrap().valid, Some(years(2025, 2027)));
     // Expired before the holder's began.
     for late in [authority("late", 2020, 2023, Some(&root)), authority("early", 2031, 2040, Some(&root))] {
         assert_eq!(outcome(by(&holder(&late), &[&late], &[&root])), "NotValidThen");
     }
     let old = authority("old", 2010, 2023, None);
     assert_eq!(outcome(by(&holder(&old), &[], &[&old])), "UntrustedCertificate");
+}
+
+/// Whoever may write to a registry chooses what comes along. Ten authorities of one name, each above all others, make a
+/// million ways that lead nowhere.
+#[test]
+fn what_comes_along_leads_one_way() {
+    let root = authority("root", 2020, 2040, None);
+    let middle = authority("middle", 2021, 2029, Some(&root));
+    let again = authority("middle", 2021, 2028, Some(&root));
+    let below = holder(&middle);
+    assert_eq!(outcome(by(&below, &[&middle, &root], &[&root])), "counts");
+    assert_eq!(outcome(by(&below, &[&middle, &again], &[&root])), "Unsupported");
 }
 
 #[rstest]

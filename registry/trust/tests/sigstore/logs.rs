@@ -16,6 +16,7 @@ use sha2::{Digest as _, Sha256, Sha384, Sha512};
 use crate::{
     forge::{Kind, Log, Secret, base64, hex, pem, trust_root},
     material::outcome,
+    support::pen::{SIGNATURE, statement},
 };
 
 /// The kinds of entries, with the form in which a signature comes with them.
@@ -55,13 +56,14 @@ pub(crate) fn verifier(secret: &Secret, certificate: Option<&[u8]>) -> Verifier 
 }
 
 impl Signed {
-    /// A key's, or that of a certificate for it.
+    /// An image signature by a key, or by a certificate for it.
     pub(crate) fn new(logged: Logged, secret: &Secret, certificate: Option<&[u8]>) -> Self {
-        let payload = json!({
-            "_type": "https://in-toto.io/Statement/v1", "predicateType": "https://sigstore.dev/cosign/sign/v1",
-            "subject": [{"digest": {"sha256": "00".repeat(32)}}], "predicate": {},
-        });
-        let payload = payload.to_string();
+        let image = Digest::sha256(b"image");
+        Self::over(statement(&image, SIGNATURE, &json!({})), logged, secret, certificate)
+    }
+
+    /// A signature over anything.
+    pub(crate) fn over(payload: String, logged: Logged, secret: &Secret, certificate: Option<&[u8]>) -> Self {
         let signature = secret.sign(message(logged, &payload).as_bytes());
         Self { payload, signature, verifier: verifier(secret, certificate) }
     }
@@ -125,7 +127,6 @@ impl Signed {
     /// With the log's answer to this entry. Entries of the second version say no time, so one of the first comes along.
     pub(crate) fn presented(&self, logged: Logged, log: &Log, entry: &Value) -> Presented {
         let entry = log.add(entry);
-        let (_, der, name) = &self.verifier;
         if matches!(logged, Logged::Hashed | Logged::IntotoV1) {
             let (media_type, bytes) = match logged {
                 Logged::Hashed => (kind::SIMPLE_SIGNING, self.payload.clone()),
@@ -135,7 +136,7 @@ impl Signed {
                 ("dev.cosignproject.cosign/signature", base64(&self.signature)),
                 ("dev.sigstore.cosign/bundle", entry.annotation()),
             ]);
-            if *name == CERTIFICATE {
+            if self.verifier.2 == CERTIFICATE {
                 annotations.insert("dev.sigstore.cosign/certificate", self.verifier.0.clone());
             }
             let layer: Descriptor = serde_json::from_value(json!({
@@ -149,15 +150,21 @@ impl Signed {
         if logged == Logged::Tiled {
             entries.push(log.add(&self.entry(Logged::Dsse, "sha256")).bundled());
         }
+        Presented::bundle(self.bundle(&entries).as_bytes()).unwrap()
+    }
+
+    /// With these entries.
+    pub(crate) fn bundle(&self, entries: &[Value]) -> String {
+        let (_, der, name) = &self.verifier;
         let mut material = json!({"tlogEntries": entries});
         match *name {
             CERTIFICATE => material["certificate"] = json!({"rawBytes": base64(der)}),
             _ => material["publicKey"] = json!({"hint": "x"}),
         }
-        let bundle = json!({
+        json!({
             "mediaType": kind::BUNDLE, "verificationMaterial": material, "dsseEnvelope": self.envelope(),
-        });
-        Presented::bundle(bundle.to_string().as_bytes()).unwrap()
+        })
+        .to_string()
     }
 }
 

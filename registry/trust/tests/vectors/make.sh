@@ -29,11 +29,11 @@ key() { # NAME ALGORITHM…
 key p256 EC -pkeyopt ec_paramgen_curve:P-256
 key other EC -pkeyopt ec_paramgen_curve:P-256
 key p384 EC -pkeyopt ec_paramgen_curve:P-384
+key p521 EC -pkeyopt ec_paramgen_curve:P-521
 key rsa RSA -pkeyopt rsa_keygen_bits:2048
 key ed25519 ed25519
-# Keys that must be refused, and one key in another spelling (a compressed point).
+# A key that must be refused, and one key in another spelling (a compressed point).
 openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:1024 2>/dev/null | openssl pkey -pubout -out "$out/rsa1024.pub"
-openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-521 | openssl pkey -pubout -out "$out/p521.pub"
 openssl ec -in p256.pem -pubout -conv_form compressed -out "$out/p256-compressed.pub" 2>/dev/null
 
 image() { # REPOSITORY: pushes a small image and prints REPOSITORY@DIGEST
@@ -69,7 +69,7 @@ vector() { # NAME IMAGE: everything that cosign stored beside the image
 }
 
 classic=--new-bundle-format=false
-for key in p256 p384 rsa ed25519; do
+for key in p256 p384 p521 rsa ed25519; do
   image=$(image "classic/$key") && sign "$key" "$image" "$classic" && vector "classic-$key" "$image"
   image=$(image "bundle/$key") && sign "$key" "$image" && vector "bundle-$key" "$image"
 done
