@@ -42,7 +42,7 @@ pub(crate) enum ImagesError {
 /// Every image that runs.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Images {
+pub(crate) struct Inventory {
     outcome: Outcome,
     images: Vec<Image>,
     /// Policies that give no verdict on what they govern, whatever it is.
@@ -81,7 +81,7 @@ struct Image {
 }
 
 /// Looks at what runs with the policies in force.
-pub(crate) async fn run(arguments: &Arguments, cluster: &Cluster) -> Result<Images, ImagesError> {
+pub(crate) async fn run(arguments: &Arguments, cluster: &Cluster) -> Result<Inventory, ImagesError> {
     let outside = Registries::of_cluster(&arguments.access)?;
     let only = (!arguments.all_namespaces).then_some(cluster.namespace.as_str());
     let operator = cluster.operator_namespace().await;
@@ -100,7 +100,7 @@ pub(crate) async fn run(arguments: &Arguments, cluster: &Cluster) -> Result<Imag
     let registries = ClusterRegistries::new(cluster.clone(), outside);
     let lines = assess(&policies, &namespaces, &pods, &registries, Which::Running).await;
     let outcome = lines.iter().map(|line| line.sentence.verdict.outcome()).max().unwrap_or(Outcome::Admitted);
-    Ok(Images { outcome, images: by_image(&pods, lines), unable_to_judge })
+    Ok(Inventory { outcome, images: by_image(&pods, lines), unable_to_judge })
 }
 
 /// One line an image of a workload, with what policies say about it.
@@ -138,7 +138,7 @@ fn by_image(pods: &Pods, lines: Vec<Line>) -> Vec<Image> {
     images.into_values().collect()
 }
 
-impl Report for Images {
+impl Report for Inventory {
     fn text(&self, wide: bool) -> String {
         let mut headers = vec!["NAMESPACE", "WORKLOAD", "PODS", "IMAGE", "DIGEST", "VERDICT"];
         headers.extend(wide.then_some(["POLICY", "MESSAGE"]).into_iter().flatten());
