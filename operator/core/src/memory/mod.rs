@@ -8,12 +8,9 @@ mod key;
 mod shard;
 mod terms;
 
-use std::{
-    io,
-    sync::{
-        Arc,
-        atomic::{AtomicI64, AtomicU64, Ordering},
-    },
+use std::sync::{
+    Arc,
+    atomic::{AtomicI64, AtomicU64, Ordering},
 };
 
 use berth_registry_core::{Digest, ImageReference, Tag};
@@ -27,7 +24,7 @@ pub use shard::{Packed, SHARDS, Shard, ShardError};
 pub use terms::Belief;
 
 use changes::{Changes, Places};
-use compact::{CompactDigest, Deflated};
+use compact::{CompactDigest, Shapes, Written};
 use terms::Terms;
 
 /// For the first allocation only.
@@ -43,8 +40,8 @@ const VERDICTS: usize = 16_384;
 #[derive(Debug)]
 pub struct Known {
     subject: CompactDigest,
-    /// JSON.
-    written: Deflated,
+    /// Nothing, if it could not be written.
+    written: Option<Written>,
     id: u64,
     age: Age,
 }
@@ -57,7 +54,7 @@ impl Known {
 
     /// What is known; `None` if it could not be written, so that it is looked at again.
     pub fn facts(&self) -> Option<Facts> {
-        serde_json::from_str(&self.written.text().ok()?).ok()
+        serde_json::from_str(&self.written.as_ref()?.text().ok()?).ok()
     }
 
     /// When the registry was asked, to the second.
@@ -96,6 +93,7 @@ pub struct Revision(u64, Moment);
 /// Everything that is remembered. Shared by all reviews.
 pub struct Memory {
     changes: Changes,
+    shapes: Shapes,
     facts: Cache<Key, Arc<Known>, Weight>,
     tags: Cache<Key, Arc<Tagged>, Weight>,
     /// By policy, facts, and whether the image was named by digest.
@@ -108,7 +106,7 @@ struct Weight;
 
 impl Weighter<Key, Arc<Known>> for Weight {
     fn weight(&self, _: &Key, known: &Arc<Known>) -> u64 {
-        (size_of::<(Key, Known)>() + known.written.len() + OVERHEAD) as u64
+        (size_of::<(Key, Known)>() + known.written.as_ref().map_or(0, Written::weight) + OVERHEAD) as u64
     }
 }
 
@@ -124,6 +122,7 @@ impl Memory {
         let tags = bytes / 10 * 3;
         Self {
             changes: Changes::default(),
+            shapes: Shapes::default(),
             facts: Cache::with_weighter(EXPECTED, bytes - tags, Weight),
             tags: Cache::with_weighter(EXPECTED, tags, Weight),
             verdicts: Cache::new(VERDICTS),
@@ -191,7 +190,7 @@ impl Memory {
         let key = place.digest(facts.subject());
         let known = Arc::new(Known {
             subject: facts.subject().into(),
-            written: written(facts).unwrap_or_default(),
+            written: self.shapes.write(facts).ok(),
             id: self.next_id(),
             age: Age::new(place, key, asked, now),
         });
@@ -255,10 +254,6 @@ impl Memory {
     pub fn size(&self) -> (usize, u64) {
         (self.facts.len(), self.facts.weight() + self.tags.weight())
     }
-}
-
-fn written(facts: &Facts) -> io::Result<Deflated> {
-    Deflated::new(&serde_json::to_string(facts)?)
 }
 
 impl Age {

@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::{Age, Deflated, Key, Known, Memory, Places, Tagged, Terms};
+use super::{Age, Key, Known, Memory, Places, Tagged, Terms};
 
 /// Parts that memory is kept in.
 pub const SHARDS: usize = 16;
@@ -103,9 +103,9 @@ impl Shard {
             Ok(())
         };
         for (key, known) in &self.facts {
-            let written = known.written.text().and_then(|text| Ok(RawValue::from_string(text)?));
+            let written = known.written.as_ref().and_then(|written| written.text().ok());
             // Unreadable, it is looked at again.
-            let Ok(written) = written else { continue };
+            let Some(written) = written.and_then(|text| RawValue::from_string(text).ok()) else { continue };
             write(*key, &known.age, What::Facts(&written))?;
         }
         for (key, tagged) in &self.tags {
@@ -181,9 +181,7 @@ impl Memory {
                 What::Facts(written) => {
                     let read: Facts = serde_json::from_str(written.get()).map_err(malformed)?;
                     let (subject, id) = (read.subject().into(), self.next_id());
-                    let written =
-                        Deflated::new(written.get()).map_err(|error| ShardError::malformed(&error))?;
-                    facts.push((key, Known { subject, written, id, age }));
+                    facts.push((key, Known { subject, written: self.shapes.write(&read).ok(), id, age }));
                 }
                 What::Tag(digest) => tags.push((key, Tagged { digest: (&digest).into(), age })),
             }

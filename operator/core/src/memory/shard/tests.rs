@@ -6,8 +6,9 @@ use berth_registry_core::{RepositoryName, Tag};
 use berth_trust::{Anchors, Bounds, Evidence};
 use proptest::prelude::*;
 use rstest::rstest;
+use serde_json::json;
 
-use super::super::{Belief, Place};
+use super::super::{Belief, Place, Shapes};
 use super::*;
 
 const HOST: &str = "registry.team-a.svc.cluster.local";
@@ -162,7 +163,7 @@ fn the_same_is_written_the_same() {
 /// A part never outgrows a Secret, and what was seen first is what it leaves out.
 #[test]
 fn the_oldest_are_left_out() {
-    let mut shard = Shard::default();
+    let (mut shard, shapes) = (Shard::default(), Shapes::default());
     for number in 0..12_000_u16 {
         let name = format!("app-{number}");
         let repository: RepositoryName = name.parse().unwrap();
@@ -170,7 +171,7 @@ fn the_oldest_are_left_out() {
         let facts = facts(&name);
         let (key, subject) = (place.digest(facts.subject()), facts.subject().into());
         let age = Age::doubtful(place.changes(), i64::from(number) * GRAIN);
-        let written = super::super::written(&facts).unwrap();
+        let written = shapes.write(&facts).ok();
         shard.facts.push((key, Arc::new(Known { subject, written, id: 0, age })));
     }
     let packed = shard.pack().unwrap();
@@ -195,7 +196,9 @@ fn what_is_too_large_is_left_out() {
     let shard_with = |length: usize| {
         let repository: RepositoryName = "app".parse().unwrap();
         let place = Place { scope: "", host: HOST, repository: &repository };
-        let written = Deflated::new(&format!("{:?}", "x".repeat(length))).unwrap();
+        let refusal = json!({"at": {"manifest": digest("signature")}, "cause": {"malformed": {"why": "x".repeat(length)}}});
+        let facts = json!({"subject": digest("app"), "anchors": [], "statements": [], "refusals": [refusal]});
+        let written = Shapes::default().write(&serde_json::from_value(facts).unwrap()).ok();
         let age = Age::doubtful(place.changes(), 0);
         let known = Known { subject: (&digest("app")).into(), written, id: 0, age };
         Shard { facts: vec![(place.digest(&digest("app")), Arc::new(known))], tags: Vec::new() }
