@@ -3,7 +3,7 @@
 //! answer. Facts may be cached and stored; verdicts are recomputed, at the latest when their time is up.
 //!
 //! Signatures are checked with `aws-lc-rs`; certificates and logs in [`sigstore`], with `sigstore-verify` for the formats of
-//! bundles, trust roots and timestamps; the Notary Project in [`notary`].
+//! bundles and trust roots; the Notary Project and timestamps in [`notary`].
 
 mod anchor;
 mod authority;

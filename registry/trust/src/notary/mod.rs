@@ -13,7 +13,7 @@ mod jws;
 mod name;
 mod refused;
 mod store;
-mod timestamp;
+pub(crate) mod timestamp;
 
 use berth_registry_core::Digest;
 use jiff::Timestamp;

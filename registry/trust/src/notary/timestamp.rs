@@ -36,36 +36,46 @@ pub(super) fn verify(
     roots: &BTreeSet<Vec<u8>>,
 ) -> Result<Validity, TimestampFault> {
     let token = Token::read(token).ok_or(TimestampFault::Malformed)?;
-    let info = Info::read(token.content).ok_or(TimestampFault::Malformed)?;
-    let signer = &token.signer;
-
-    let imprint = algorithm::hash(&info.imprint_algorithm).ok_or(TimestampFault::Algorithm)?;
-    if digest::digest(imprint, signature).as_ref() != info.imprint {
-        return Err(TimestampFault::OtherSignature);
-    }
-    let content_digest = algorithm::hash(&signer.digest).ok_or(TimestampFault::Algorithm)?;
-    if digest::digest(content_digest, token.content).as_ref() != signer.message_digest {
-        return Err(TimestampFault::Altered);
-    }
-    let named = algorithm::hash(&signer.certificate_algorithm).ok_or(TimestampFault::Algorithm)?;
-    let leaf = token
-        .certificates
-        .iter()
-        .find(|der| digest::digest(named, der).as_ref() == signer.certificate_digest)
-        .and_then(|der| Certificate::parse(der))
-        .ok_or(TimestampFault::NoCertificate)?;
-    let candidates = algorithm::candidates(&signer.algorithm, Some(content_digest));
-    let candidates = candidates.ok_or(TimestampFault::Algorithm)?;
-    if !algorithm::verifies(candidates, leaf.key(), &signer.attributes, signer.signature) {
-        return Err(TimestampFault::Altered);
-    }
-
+    let info = token.info(signature)?;
+    let leaf = token.signed_by(token.named(token.certificates.iter().copied())?)?;
     let chain = climb(leaf, &token.certificates, roots)?;
     chain.check(Purpose::TimeStamping)?;
     if !chain.validity().contains(info.span) {
         return Err(TimestampFault::NotValidThen(info.span.until));
     }
     Ok(info.span)
+}
+
+/// Verifies an answer of an authority about `signature`, or the token in it; gives the time that it says. The authority's
+/// certificates are known, its own first and the root last; what the token brings along is not looked at.
+pub(crate) fn by_authority(
+    answer: &[u8],
+    signature: &[u8],
+    authority: &[Vec<u8>],
+) -> Result<Timestamp, TimestampFault> {
+    let token = granted(answer).and_then(Token::read).ok_or(TimestampFault::Malformed)?;
+    let info = token.info(signature)?;
+    let (own, above) = authority.split_first().ok_or(TimestampFault::NoCertificate)?;
+    // Which certificate it is by is known, so that a token may also name it in the way of old, by SHA-1.
+    if token.signer.certificate.is_some() {
+        token.named(std::iter::once(own.as_slice()))?;
+    }
+    let above = above.iter().map(|der| Certificate::parse(der).ok_or(TimestampFault::NoCertificate));
+    let chain = Chain::new(token.signed_by(own)?, above.collect::<Result<_, _>>()?);
+    chain.check_links(Purpose::TimeStamping)?;
+    if !chain.validity().contains(Validity::at(info.time)) {
+        return Err(TimestampFault::NotValidThen(info.time));
+    }
+    Ok(info.time)
+}
+
+/// The token in a `TimeStampResp` (RFC 3161, 2.4.2), or what is none.
+fn granted(answer: &[u8]) -> Option<&[u8]> {
+    let mut answered = Der::new(answer).take(SEQUENCE)?.inside();
+    let Some(status) = answered.take(SEQUENCE) else { return Some(answer) };
+    // `granted` and `grantedWithMods`.
+    (status.inside().take(INTEGER)?.number()? <= 1).then_some(())?;
+    answered.take(SEQUENCE).map(|token| token.whole)
 }
 
 /// The chain from the signer to a trusted root, by way of the token's certificates, which are in no order.
@@ -118,7 +128,7 @@ impl<'a> Token<'a> {
         is(content.take(OID)?, TST_INFO)?;
         let info = content.take(explicit(0))?.only(OCTET_STRING)?;
         content.end()?;
-        let certificates = data.take(explicit(0))?.all()?;
+        let certificates = data.take(explicit(0)).map_or_else(|| Some(Vec::new()), Element::all)?;
         data.take(explicit(1));
         let signer = data.take(SET)?.only(SEQUENCE)?;
         data.end()?;
@@ -129,6 +139,41 @@ impl<'a> Token<'a> {
             signer: Signer::read(signer)?,
         })
     }
+
+    /// What it says, if it is about `signature`.
+    fn info(&self, signature: &[u8]) -> Result<Info<'a>, TimestampFault> {
+        let info = Info::read(self.content).ok_or(TimestampFault::Malformed)?;
+        let imprint = algorithm::hash(&info.imprint_algorithm).ok_or(TimestampFault::Algorithm)?;
+        let same = digest::digest(imprint, signature).as_ref() == info.imprint;
+        same.then_some(info).ok_or(TimestampFault::OtherSignature)
+    }
+
+    /// The certificate among these that it names.
+    fn named<'c>(
+        &self,
+        mut certificates: impl Iterator<Item = &'c [u8]>,
+    ) -> Result<&'c [u8], TimestampFault> {
+        let (algorithm, named) = self.signer.certificate.as_ref().ok_or(TimestampFault::NoCertificate)?;
+        let algorithm = algorithm::hash(algorithm).ok_or(TimestampFault::Algorithm)?;
+        let found = certificates.find(|der| digest::digest(algorithm, der).as_ref() == *named);
+        found.ok_or(TimestampFault::NoCertificate)
+    }
+
+    /// The certificate, if it is signed by its key.
+    fn signed_by<'c>(&self, certificate: &'c [u8]) -> Result<Certificate<'c>, TimestampFault> {
+        let signer = &self.signer;
+        let content_digest = algorithm::hash(&signer.digest).ok_or(TimestampFault::Algorithm)?;
+        if digest::digest(content_digest, self.content).as_ref() != signer.message_digest {
+            return Err(TimestampFault::Altered);
+        }
+        let leaf = Certificate::parse(certificate).ok_or(TimestampFault::NoCertificate)?;
+        let candidates = algorithm::candidates(&signer.algorithm, Some(content_digest));
+        let candidates = candidates.ok_or(TimestampFault::Algorithm)?;
+        if !algorithm::verifies(candidates, leaf.key(), &signer.attributes, signer.signature) {
+            return Err(TimestampFault::Altered);
+        }
+        Ok(leaf)
+    }
 }
 
 /// `SignerInfo` (RFC 5652, 5.3) with the signed attributes that a token must have. Which certificate signed is told by
@@ -136,8 +181,8 @@ impl<'a> Token<'a> {
 struct Signer<'a> {
     digest: String,
     message_digest: &'a [u8],
-    certificate_algorithm: String,
-    certificate_digest: &'a [u8],
+    /// By which hash, and that.
+    certificate: Option<(String, &'a [u8])>,
     /// What is signed: the attributes as a SET.
     attributes: Vec<u8>,
     algorithm: AlgorithmIdentifier<'a>,
@@ -160,23 +205,30 @@ impl<'a> Signer<'a> {
         is(attribute(&attributes, CONTENT_TYPE)?, TST_INFO)?;
         let message_digest =
             attribute(&attributes, MESSAGE_DIGEST).filter(|value| value.tag == OCTET_STRING)?;
-        let mut certificates = attribute(&attributes, SIGNING_CERTIFICATE_V2)?.inside();
-        let mut certificate = certificates.take(SEQUENCE)?.inside().take(SEQUENCE)?.inside();
-        // `ESSCertIDv2` (RFC 5035, 4): without an algorithm it is SHA-256.
-        let certificate_algorithm = match certificate.take(SEQUENCE) {
-            Some(identifier) => algorithm_name(identifier)?,
-            None => "2.16.840.1.101.3.4.2.1".to_owned(),
+        let certificate = match attribute(&attributes, SIGNING_CERTIFICATE_V2) {
+            Some(certificates) => Some(named(certificates)?),
+            None => None,
         };
         Some(Self {
             digest,
             message_digest: message_digest.content,
-            certificate_algorithm,
-            certificate_digest: certificate.take(OCTET_STRING)?.content,
+            certificate,
             attributes: [&[SET], signed.whole.get(1..)?].concat(),
             algorithm,
             signature,
         })
     }
+}
+
+/// The first of the certificates that `SigningCertificateV2` names (RFC 5035, 3): by which hash, and that.
+fn named(certificates: Element<'_>) -> Option<(String, &[u8])> {
+    let mut certificate = certificates.inside().take(SEQUENCE)?.inside().take(SEQUENCE)?.inside();
+    // Without an algorithm it is SHA-256.
+    let algorithm = match certificate.take(SEQUENCE) {
+        Some(identifier) => algorithm_name(identifier)?,
+        None => "2.16.840.1.101.3.4.2.1".to_owned(),
+    };
+    Some((algorithm, certificate.take(OCTET_STRING)?.content))
 }
 
 /// The one value of the one attribute of this type.
@@ -197,6 +249,7 @@ fn attribute<'a>(attributes: &[Element<'a>], oid: &str) -> Option<Element<'a>> {
 struct Info<'a> {
     imprint_algorithm: String,
     imprint: &'a [u8],
+    time: Timestamp,
     /// The time, less and more its accuracy.
     span: Validity,
 }
@@ -232,7 +285,7 @@ impl<'a> Info<'a> {
         info.end()?;
         let span =
             Validity { from: time.checked_sub(accuracy).ok()?, until: time.checked_add(accuracy).ok()? };
-        Some(Self { imprint_algorithm, imprint, span })
+        Some(Self { imprint_algorithm, imprint, time, span })
     }
 }
 

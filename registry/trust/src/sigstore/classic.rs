@@ -5,7 +5,6 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use berth_registry_core::Descriptor;
 use rustls_pki_types::{CertificateDer, pem::PemObject as _};
 use serde::{Deserialize, de::DeserializeOwned};
-use sigstore_verify::types::TimestampToken;
 
 use super::{
     MAX_CHAIN, hex,
@@ -61,7 +60,7 @@ pub(super) fn read(layer: &Descriptor, bytes: &[u8]) -> Result<Presented, Refuse
     let timestamps = match annotation(TIMESTAMP) {
         Some(text) => {
             let Timestamp { token } = document(TIMESTAMP, text)?;
-            vec![TimestampToken::new(base64(TIMESTAMP, &token)?)]
+            vec![base64(TIMESTAMP, &token)?]
         }
         None => Vec::new(),
     };

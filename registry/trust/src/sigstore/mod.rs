@@ -1,6 +1,6 @@
 //! Signatures with more about them than a key: certificates, entries of transparency logs, timestamps. A signature is
 //! read once ([`Presented`]) and then looked at with each [`TrustRoot`] of a policy: `issued` asks who issued its
-//! certificate, `log` and `record` whether a log holds this very signature; timestamps are read by `sigstore-verify`.
+//! certificate, `log` and `record` whether a log holds this very signature, `notary::timestamp` when an authority saw it.
 
 mod authorities;
 mod classic;

@@ -2,16 +2,12 @@
 //! of the formats, bounded; then looked at with each anchor of a policy. Order of checks: times, certificate, certificate
 //! log, signature, and last that the log entries are this signature's.
 
-use std::{borrow::Cow, collections::BTreeSet};
+use std::{borrow::Cow, collections::BTreeMap};
 
 use berth_registry_core::{Descriptor, Digest};
 use jiff::Timestamp;
-use sigstore_verify::{
-    tsa::verify_timestamp_for_authority,
-    types::{
-        Bundle, DsseEnvelope, MediaType, SignatureBytes, SignatureContent, TimestampToken,
-        VerificationMaterialContent,
-    },
+use sigstore_verify::types::{
+    Bundle, DsseEnvelope, MediaType, SignatureContent, VerificationMaterialContent,
 };
 
 use super::{
@@ -22,6 +18,7 @@ use crate::{
     bounds::{MAX_PAYLOAD, clip},
     json,
     key::PublicKey,
+    notary::timestamp,
     validity::Validity,
 };
 
@@ -60,7 +57,7 @@ pub struct Presented {
     /// The signer's, and what leads from it to a root.
     pub(super) certificates: Vec<Vec<u8>>,
     pub(super) entries: Vec<Entry>,
-    pub(super) timestamps: Vec<TimestampToken>,
+    pub(super) timestamps: Vec<Vec<u8>>,
     /// Whether a log's promise will do, as in the older formats.
     pub(super) promise: bool,
 }
@@ -120,7 +117,7 @@ impl Presented {
             signature,
             certificates: certificates.iter().map(|certificate| certificate.as_bytes().to_vec()).collect(),
             entries: material.tlog_entries.into_iter().map(Entry::from).collect(),
-            timestamps: timestamps.into_iter().map(|timestamp| timestamp.signed_timestamp).collect(),
+            timestamps: timestamps.iter().map(|it| it.signed_timestamp.as_bytes().to_vec()).collect(),
             promise: media_type == MediaType::Bundle0_1,
         };
         presented.bounded()
@@ -139,9 +136,10 @@ impl Presented {
         ];
         found.into_iter().try_for_each(|(what, found)| Refused::bound(what, found, MAX_CHAIN))?;
         // With several of one name there are more ways to a root than anybody should have to try.
-        let mut names = BTreeSet::new();
+        let mut names = BTreeMap::new();
         for der in self.certificates.iter().skip(1) {
-            if !names.insert(leaf::read(der)?.subject().as_raw().to_vec()) {
+            let name = leaf::read(der)?.subject().as_raw().to_vec();
+            if names.insert(name, der).is_some_and(|other| other != der) {
                 let cause = "it brings two certificates of authorities with one name";
                 return Err(Refused::Unsupported(cause.to_owned()));
             }
@@ -217,23 +215,29 @@ impl Presented {
         if self.entries.is_empty() && self.timestamps.is_empty() {
             return Err(Refused::NotLogged);
         }
-        let signature = SignatureBytes::new(self.signature.clone());
         let mut times = Vec::new();
         for token in &self.timestamps {
-            let mut cause = "the trust root names none".to_owned();
-            let mut stamped = root.timestamp_authorities().iter().filter_map(|authority| {
-                verify_timestamp_for_authority(token, &signature, authority)
-                    .map_err(|e| cause = clip(&e.to_string()))
-                    .ok()
-            });
-            let time = stamped.next();
-            drop(stamped);
-            times.push(time.ok_or(Refused::BadTimestamp(cause))?);
+            times.push(self.stamped(token, root)?);
         }
         for entry in &self.entries {
             times.extend(entry.promised(root)?);
         }
         if times.is_empty() { Err(Refused::NoProvenTime) } else { Ok(times) }
+    }
+
+    /// When one of the timestamp authorities saw the signature; it was to be believed then.
+    fn stamped(&self, token: &[u8], root: &TrustRoot) -> Result<Timestamp, Refused> {
+        let mut cause = "the trust root names none".to_owned();
+        for authority in root.timestamp_authorities() {
+            match timestamp::by_authority(token, &self.signature, &authority.certificates) {
+                Ok(time) if authority.valid.contains(time) => return Ok(time),
+                Ok(time) => {
+                    cause = format!("the trust root believes its authority at other times, not at {time}");
+                }
+                Err(fault) => cause = fault.to_string(),
+            }
+        }
+        Err(Refused::BadTimestamp(clip(&cause)))
     }
 
     /// The latest of the times that are proven, once the log entries are found good.

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use rustls_pki_types::CertificateDer;
 use sigstore_verify::{
     trust_root::{TimeRange, TrustedRoot},
-    types::{HashAlgorithm, TsaAuthority},
+    types::HashAlgorithm,
 };
 use webpki::anchor_from_trusted_cert;
 
@@ -64,7 +64,14 @@ struct Inner {
     issuers: Vec<Issuer>,
     logs: Logs,
     certificate_logs: Logs,
-    timestamp_authorities: Vec<TsaAuthority>,
+    timestamp_authorities: Vec<TimestampAuthority>,
+}
+
+/// Somebody who says when, while that is to be believed.
+pub(super) struct TimestampAuthority {
+    /// Its own first, the root last.
+    pub(super) certificates: Vec<Vec<u8>>,
+    pub(super) valid: TimeRange,
 }
 
 /// By what they are known by.
@@ -120,14 +127,11 @@ impl TrustRoot {
         let mut timestamp_authorities = Vec::new();
         for authority in &root.timestamp_authorities {
             let name = authority.uri.as_deref().unwrap_or("of timestamps");
-            let mut chain = authority.cert_chain.certificates.iter().map(|it| &it.raw_bytes);
-            let ders: Vec<_> =
+            let chain: Vec<_> =
                 authority.cert_chain.certificates.iter().map(|it| it.raw_bytes.as_bytes()).collect();
-            let valid = Some(window(&ders, authority.valid_for, name)?);
-            let leaf = chain.next().ok_or_else(|| unusable("an authority without certificates"))?;
-            let last = chain.next_back().unwrap_or(leaf);
-            let between = chain.cloned().collect();
-            timestamp_authorities.push(TsaAuthority::new(leaf.clone(), between, last.clone(), valid));
+            let valid = window(&chain, authority.valid_for, name)?;
+            let certificates = chain.into_iter().map(<[u8]>::to_vec).collect();
+            timestamp_authorities.push(TimestampAuthority { certificates, valid });
         }
         let (mut logs, mut certificate_logs) = (Logs::new(), Logs::new());
         for log in &root.tlogs {
@@ -152,7 +156,7 @@ impl TrustRoot {
         &self.0.issuers
     }
 
-    pub(super) fn timestamp_authorities(&self) -> &[TsaAuthority] {
+    pub(super) fn timestamp_authorities(&self) -> &[TimestampAuthority] {
         &self.0.timestamp_authorities
     }
 

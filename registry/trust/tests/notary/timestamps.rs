@@ -97,7 +97,7 @@ fn proven(#[case] edit: fn(&mut Token), #[case] time: &str, #[values(Form::Jws, 
 #[case::signature_of_another_kind(|t: &mut Token| t.signature_algorithm = "1.2.840.113549.1.1.11", Fault::Altered)]
 #[case::certificate_by_sha1(|t: &mut Token| t.names_certificate.1 = algorithm(SHA_1), Fault::Algorithm)]
 #[case::certificate_by_old_attribute(|t: &mut Token| t.names_certificate.0 = "1.2.840.113549.1.9.16.2.12",
-    Fault::Malformed
+    Fault::NoCertificate
 )]
 #[case::message_digest(|t: &mut Token| t.message_digest = Some(vec![0; 32]), Fault::Altered)]
 #[case::content_type(|t: &mut Token| t.content_type = "1.2.840.113549.1.7.1", Fault::Malformed)]

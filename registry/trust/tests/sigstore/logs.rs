@@ -73,6 +73,10 @@ impl Signed {
         Self { verifier, ..self }
     }
 
+    pub(crate) fn signature(&self) -> &[u8] {
+        &self.signature
+    }
+
     /// The envelope, as cosign writes one.
     fn envelope(&self) -> Value {
         json!({

@@ -63,6 +63,11 @@ impl Token {
     }
 
     pub(crate) fn sign(&self, clock: &Party) -> Vec<u8> {
+        self.sign_with(clock, |message| clock.sign_asn1(message))
+    }
+
+    /// By the holder of this certificate, with a key of another kind.
+    pub(crate) fn sign_with(&self, clock: &Party, sign: impl Fn(&[u8]) -> Vec<u8>) -> Vec<u8> {
         let imprint = sequence(&[&algorithm(self.imprint_algorithm), &octets(&self.imprint)]);
         let info = sequence(&[
             &integer(self.version),
@@ -84,7 +89,7 @@ impl Token {
             self.more_attributes.clone(),
         ]
         .concat();
-        let signature = clock.sign_asn1(&element(0x31, &[&attributes]));
+        let signature = sign(&element(0x31, &[&attributes]));
         let signer = sequence(&[
             &integer(1),
             &sequence(&[]),
