@@ -226,6 +226,14 @@ fn what_says_nothing_or_too_much_is_refused() {
     let first = entry(&mut many).clone();
     many["verificationMaterial"]["tlogEntries"] = vec![first; 11].into();
     assert_eq!(reason(&many, &public), "TooMuch");
+    // Each signature under a tree head costs a verification.
+    let mut witnessed = original.clone();
+    let head = &mut entry(&mut witnessed)["inclusionProof"]["checkpoint"]["envelope"];
+    *head = format!("{}{}", head.as_str().unwrap(), "\u{2014} witness AAAAAAAA\n".repeat(99)).into();
+    assert_eq!(reason(&witnessed, &public), "counts");
+    let head = &mut entry(&mut witnessed)["inclusionProof"]["checkpoint"]["envelope"];
+    *head = format!("{}\u{2014} witness AAAAAAAA\n", head.as_str().unwrap()).into();
+    assert_eq!(reason(&witnessed, &public), "TooMuch");
     let text = original.to_string().replacen('{', r#"{"mediaType":"x","#, 1);
     assert_eq!(Presented::bundle(text.as_bytes()).unwrap_err().reason(), "Malformed");
     let large = vec![b' '; 5 * 1024 * 1024];
