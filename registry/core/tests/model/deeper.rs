@@ -18,8 +18,11 @@ fn uploads() {
     let [link, blob, purge, forget] = collectors;
     let two = [Upload('A', "U1"), Upload('A', "U2"), Put('A', App), link, blob];
     Scenario::new(World::default(), two).holds("two uploads and a manifest", &[(2, "put")]);
-    let rounds = [Upload('A', "U1"), Upload('A', "U2"), link, link, blob, blob, purge];
-    Scenario::new(World::default(), rounds).holds("two uploads, two rounds of collectors", &[(0, "lost")]);
+    // Two rounds at both levels at once are more than a machine with 6 GiB to spare can remember.
+    let rounds = [Upload('A', "U1"), Upload('A', "U2"), link, link, blob, purge];
+    Scenario::new(World::default(), rounds).holds("two uploads, two rounds over links", &[(0, "lost")]);
+    let rounds = [Upload('A', "U1"), Upload('A', "U2"), link, blob, blob, purge];
+    Scenario::new(World::default(), rounds).holds("two uploads, two rounds over blobs", &[(0, "lost")]);
     let again = [Upload('A', "U1"), Repeat('A', "U1", "U2"), link, blob, purge, forget];
     Scenario::new(World::default(), again).holds("the last step repeated, forgotten", &[(1, "lost")]);
     let again = [Upload('B', "U1"), Repeat('B', "U1", "U2"), CollectLinkEagerly('B', 0), blob, purge];
