@@ -300,9 +300,15 @@ impl Engine {
         }
     }
 
-    /// Writes something that means nothing, to see whether the store takes it.
+    /// Writes something that means nothing, to see whether the store takes it: as much as a full disk or a used up quota has
+    /// no room for. They may well take what is empty.
     pub async fn try_write(&self) -> Result<(), EngineError> {
-        self.store().put(key::CLOCK, Bytes::new(), PutMode::Overwrite).await?;
+        self.set_clock(vec![0; TRIAL].into()).await?;
+        self.set_clock(Bytes::new()).await
+    }
+
+    async fn set_clock(&self, body: Bytes) -> Result<(), EngineError> {
+        self.store().put(key::CLOCK, body, PutMode::Overwrite).await?;
         Ok(())
     }
 
@@ -324,7 +330,7 @@ impl Engine {
 
     /// What time it is by the store's clock, which also says when something was written.
     async fn store_time(&self) -> Result<Timestamp, EngineError> {
-        self.try_write().await?;
+        self.set_clock(Bytes::new()).await?;
         Ok(self.store().head(key::CLOCK).await?.modified)
     }
 
@@ -352,6 +358,8 @@ impl Engine {
 const TAG_CACHE: u64 = 4 << 20;
 const MANIFEST_CACHE: u64 = 24 << 20;
 const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
+/// What a store must take to count as writable: more than a record, less than most layers.
+const TRIAL: usize = 1 << 20;
 
 async fn upload_secret(store: &dyn Store) -> Result<Bytes, EngineError> {
     loop {

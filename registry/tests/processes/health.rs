@@ -2,14 +2,15 @@
 
 use axum::{Json, Router, routing::post};
 use reqwest::Method;
+use rstest::rstest;
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::{net::TcpListener, sync::mpsc, time::timeout};
 
 use crate::Test;
 use crate::support::authority::Authority;
-use crate::support::content::Manifest;
-use crate::support::faulty::Faulty;
+use crate::support::content::{Blob, Manifest};
+use crate::support::faulty::{Faulty, Refusal};
 use crate::support::http::{Target, ensure};
 use crate::support::process::{PATIENCE, eventually, free_port};
 use crate::support::s3::S3;
@@ -160,9 +161,16 @@ async fn operator(files: &TempDir) -> (std::path::PathBuf, mpsc::UnboundedReceiv
 
 /// R-OPS-2: a store that refuses writes is noticed by the first one that a client makes. Pulls go on, so the server stays
 /// ready and says what is wrong; it finds out by itself when that is over, and writes nothing while all is well. The
-/// operator is told of both.
+/// operator is told of both. A store that is full takes small writes and refuses content all the same.
+#[rstest]
+#[case::read_only(Refusal::ReadOnly, "CredentialsRefused", "let the credentials write")]
+#[case::full(Refusal::Full, "StoreFailed", "see whether it is full")]
 #[tokio::test]
-async fn a_store_that_refuses_writes() -> Test {
+async fn a_store_that_refuses_writes(
+    #[case] refusal: Refusal,
+    #[case] reason: &'static str,
+    #[case] cure: &'static str,
+) -> Test {
     let Some(s3) = S3::start().await else { return Ok(()) };
     let files = TempDir::new().expect("a directory can be made");
     let (config, mut told) = operator(&files).await;
@@ -188,16 +196,18 @@ async fn a_store_that_refuses_writes() -> Test {
     repo.push(&image, "v1").await?;
     ensure!(says("ready").await && writable("1").await, "a store that takes writes");
 
-    proxy.read_only(true);
-    repo.put_manifest(&image, "v2").send().await?.status(&[503])?;
-    eventually("readiness says why", || says("CredentialsRefused")).await;
-    ensure!(says("let the credentials write").await, "readiness does not say what to do");
+    proxy.refuse(Some(refusal));
+    let large = Blob::random(1 << 20);
+    let upload = repo.begin().await?;
+    repo.finish(&upload, &large.digest, &large.bytes).send().await?.status(&[503])?;
+    eventually("readiness says why", || says(reason)).await;
+    ensure!(says(cure).await, "readiness does not say what to do");
     ensure!(writable("0").await, "the metric does not say so");
     let event = timeout(PATIENCE, told.recv()).await.ok().flatten();
     ensure!(event.is_some_and(|event| event["source"] == "team-a/registry"), "the operator is not told");
     repo.has_manifest(&image, "v1").await?;
 
-    proxy.read_only(false);
+    proxy.refuse(None);
     eventually("readiness finds out", || says("ready\n")).await;
     ensure!(writable("1").await, "the metric does not say so");
     ensure!(timeout(PATIENCE, told.recv()).await.is_ok(), "the operator is not told");
@@ -207,6 +217,7 @@ async fn a_store_that_refuses_writes() -> Test {
     }
     ensure!(told.try_recv().is_err(), "an event without a reason");
     ensure!(proxy.writes() == writes, "an idle server writes");
+    repo.push_blob(&large).await?;
     repo.push(&image, "v2").await.map(|_| ())
 }
 

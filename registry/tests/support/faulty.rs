@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
+use hyper::header::CONTENT_LENGTH;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
@@ -41,7 +42,34 @@ struct Plan {
     writes: usize,
     fault: Option<(usize, Fault, Victim)>,
     struck: bool,
-    read_only: bool,
+    refuses: Option<Refusal>,
+}
+
+/// Why the store takes no writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// The credentials allow none.
+    ReadOnly,
+    /// It has room for records, and for nothing that is larger.
+    Full,
+}
+
+impl Refusal {
+    /// The answer to what would change the store, if it is refused.
+    fn of(self, request: &Request<Incoming>) -> Option<Response<Full<Bytes>>> {
+        let length =
+            request.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+        let (status, code) = match self {
+            Self::ReadOnly => (StatusCode::FORBIDDEN, "AccessDenied"),
+            Self::Full if length.is_some_and(|length: usize| length > 64 << 10) => {
+                (StatusCode::BAD_REQUEST, "XMinioAdminBucketQuotaExceeded")
+            }
+            Self::Full => return None,
+        };
+        let mut response = Response::new(Full::from(format!("<Error><Code>{code}</Code></Error>")));
+        *response.status_mut() = status;
+        Some(response)
+    }
 }
 
 /// A running proxy.
@@ -88,8 +116,8 @@ impl Faulty {
     }
 
     /// From now on refuses what would change the store, or does not any more.
-    pub(crate) fn read_only(&self, read_only: bool) {
-        lock(&self.plan).read_only = read_only;
+    pub(crate) fn refuse(&self, refuses: Option<Refusal>) {
+        lock(&self.plan).refuses = refuses;
     }
 
     /// How many calls wanted to change the store.
@@ -115,8 +143,8 @@ async fn call(
         plan.calls += 1;
         if matches!(*request.method(), Method::PUT | Method::POST | Method::DELETE) {
             plan.writes += 1;
-            if plan.read_only {
-                return Ok(denied());
+            if let Some(refused) = plan.refuses.and_then(|refusal| refusal.of(&request)) {
+                return Ok(refused);
             }
         }
         let fault = plan.fault.filter(|(at, ..)| *at == n);
@@ -142,13 +170,6 @@ async fn call(
         Some((_, Fault::Lose, _)) => Err(broken()),
         _ => Ok(answer),
     }
-}
-
-fn denied() -> Response<Full<Bytes>> {
-    let mut response =
-        Response::new(Full::from("<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"));
-    *response.status_mut() = StatusCode::FORBIDDEN;
-    response
 }
 
 fn kill(victim: Victim) {
