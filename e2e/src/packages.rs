@@ -25,6 +25,7 @@ const CLUSTER: &[Needed] = &[
     ("nsenter", "util-linux"),
     ("setpriv", "util-linux"),
     ("/etc/ssl/certs/ca-certificates.crt", "ca-certificates"),
+    ("curl", "curl"),
 ];
 
 /// Clients of a registry, for the process tests.

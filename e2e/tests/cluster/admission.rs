@@ -2,7 +2,7 @@
 
 use berth_e2e::cluster::Cluster;
 use berth_e2e::ensure;
-use berth_e2e::fixtures::{Failure, Form, Outcome, Pushed, Team, pod, story};
+use berth_e2e::fixtures::{Failure, Form, Outcome, Pushed, Team, deployment, pod, story};
 use serde_json::{Value, json};
 
 /// R-OPR-6, R-SIG-1, R-OPR-4: signed images are pulled and run; everything else is refused wherever a Pod or what
@@ -38,7 +38,7 @@ fn a_signed_image_runs_and_any_other_is_denied() -> Outcome {
         denied(&team, &pod("other", &other.tagged), &other, "app/other:v1")?;
         denied(&team, &pod("moved", &moved.tagged), &moved, "app/moved:v1")?;
 
-        denied(&team, &deployment(&bare.tagged), &bare, "app/bare:v1")?;
+        denied(&team, &deployment("bare", &bare.tagged, 1), &bare, "app/bare:v1")?;
         denied(&team, &cron_job(&bare.tagged), &bare, "app/bare:v1")?;
         // What only the cluster itself may say of a Pod is no way past when somebody else says it (CVE-2023-34091).
         for metadata in [
@@ -182,19 +182,6 @@ fn says(words: &str, image: &Pushed, names: &str) -> Outcome {
         ensure!(words.contains(part), "the denial does not say {part:?}: {words}");
     }
     Ok(())
-}
-
-fn deployment(image: &str) -> Value {
-    let spec = pod("bare", image)["spec"].clone();
-    json!({
-        "apiVersion": "apps/v1",
-        "kind": "Deployment",
-        "metadata": {"name": "bare"},
-        "spec": {
-            "selector": {"matchLabels": {"app": "bare"}},
-            "template": {"metadata": {"labels": {"app": "bare"}}, "spec": spec},
-        },
-    })
 }
 
 fn cron_job(image: &str) -> Value {

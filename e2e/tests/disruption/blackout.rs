@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use berth_e2e::chart::OPERATOR_NAMESPACE;
 use berth_e2e::cluster::Cluster;
 use berth_e2e::ensure;
-use berth_e2e::fixtures::{Failure, Guarded, Key, Outcome, Team, pod, story};
-use serde_json::{Value, json};
+use berth_e2e::fixtures::{Failure, Guarded, Key, Outcome, Team, deployment, pod, story};
+use serde_json::json;
 
 use super::operators::Operators;
 
@@ -22,7 +22,7 @@ fn a_blackout_heals_by_itself() -> Outcome {
         let Guarded { registry, key, web } = team.guarded()?;
         let bare = team.push(&registry, "app/bare:v1", "bare, in the dark")?;
         let _everywhere = ClusterPolicy::signed(story.cluster(), &registry.image("**"), &key)?;
-        team.apply(&deployment(&web.tagged))?;
+        team.apply(&deployment("web", &web.tagged, 2))?;
         team.wait("deployment/web", "condition=Available")?;
         team.until("the policy to be enforced", || team.denies(&pod("bare", &bare.tagged)).map(|_| ()))?;
 
@@ -62,19 +62,6 @@ fn pods(team: &Team<'_>) -> Result<BTreeSet<String>, Failure> {
     let pods = team.list("pods", "app=web")?;
     let running = pods.iter().filter(|pod| pod["status"]["phase"] == "Running");
     Ok(running.map(|pod| pod["metadata"]["uid"].to_string()).collect())
-}
-
-fn deployment(image: &str) -> Value {
-    json!({
-        "apiVersion": "apps/v1",
-        "kind": "Deployment",
-        "metadata": {"name": "web"},
-        "spec": {
-            "replicas": 2,
-            "selector": {"matchLabels": {"app": "web"}},
-            "template": {"metadata": {"labels": {"app": "web"}}, "spec": pod("web", image)["spec"]},
-        },
-    })
 }
 
 /// A policy that binds the whole cluster, until this is dropped.

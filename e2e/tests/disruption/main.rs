@@ -10,6 +10,7 @@ mod operators;
 mod support;
 
 mod kept;
+mod scaled;
 
 use std::time::Duration;
 

@@ -67,11 +67,40 @@ impl<'a> Operators<'a> {
         Ok(doomed)
     }
 
+    /// Ends all of them, and waits until they are gone.
+    pub(crate) fn absent(&self) -> Result<Absent<'_>, Failure> {
+        let absent = Absent(&self.0);
+        absent.scale(0)?;
+        self.0.until("no operator", || {
+            ensure!(self.0.list("pods", OPERATOR)?.is_empty(), "some are left");
+            Ok(())
+        })?;
+        Ok(absent)
+    }
+
     /// Dies at once, without a chance to give the Lease back, and does not come back under its name.
     pub(crate) fn kill(&self, name: &str) -> Outcome {
         kill_pod_process(&self.0, name, "berth-operator")?;
         self.0.kubectl(&["delete", "pod", name, "--grace-period=0", "--force", "--wait=false"])?;
         Ok(())
+    }
+}
+
+/// There is no operator until this is dropped.
+pub(crate) struct Absent<'a>(&'a Team<'a>);
+
+impl Absent<'_> {
+    fn scale(&self, replicas: u8) -> Outcome {
+        self.0.kubectl(&["scale", "deployment/berth-operator", &format!("--replicas={replicas}")])?;
+        Ok(())
+    }
+}
+
+impl Drop for Absent<'_> {
+    fn drop(&mut self) {
+        if let Err(error) = self.scale(2) {
+            eprintln!("{error:?}");
+        }
     }
 }
 
