@@ -20,7 +20,7 @@ use crate::{OperatorError, kept, running, token_review};
 
 /// The operator's own Deployment, as the chart names it, and the label of its Pods.
 const DEPLOYMENT: &str = "berth-operator";
-const PODS: &str = "app.kubernetes.io/name=berth-operator";
+pub(crate) const PODS: &str = "app.kubernetes.io/name=berth-operator";
 
 const PATIENCE: Duration = Duration::from_mins(1);
 const LOOK: Duration = Duration::from_millis(500);

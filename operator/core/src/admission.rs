@@ -173,6 +173,25 @@ impl Request<'_> {
         }
     }
 
+    /// Labels of the object and, of an update, of the one before: what selects either of them selects the request, as the
+    /// API server has it.
+    pub fn labels(&self) -> Result<Vec<BTreeMap<String, String>>, ReviewError> {
+        #[derive(Deserialize)]
+        struct Object {
+            #[serde(default)]
+            metadata: Metadata,
+        }
+        #[derive(Default, Deserialize)]
+        struct Metadata {
+            labels: Option<BTreeMap<String, String>>,
+        }
+        let labels = |object: &&RawValue| -> Result<_, ReviewError> {
+            let Object { metadata } = serde_json::from_str(object.get())?;
+            Ok(metadata.labels.unwrap_or_default())
+        };
+        self.object.iter().chain(&self.old_object).map(labels).collect()
+    }
+
     /// With what the Pods of the object pull their images.
     pub fn pulling(&self) -> Result<Pulling, ReviewError> {
         Ok(pulling(&self.namespace, self.object.ok_or(ReviewError::NoObject)?.get())?)
@@ -341,6 +360,23 @@ impl Answer {
     /// Nothing to say.
     pub fn allow() -> Self {
         Self { allowed: true, message: String::new(), warnings: Vec::new(), audited: Vec::new() }
+    }
+
+    /// The answer of policies that were asked at once: each has its say, and one refusal is enough.
+    pub fn together(answers: &[Self]) -> Self {
+        let told = |of: fn(&Self) -> Vec<String>| {
+            let mut told: Vec<_> = answers.iter().map(of).filter(|lines| !lines.is_empty()).collect();
+            let untold = told.len().saturating_sub(MAX_DESCRIBED);
+            told.truncate(MAX_DESCRIBED);
+            let rest = (untold > 0).then(|| format!("and {untold} more policies"));
+            told.into_iter().flatten().chain(rest).collect::<Vec<_>>()
+        };
+        Self {
+            allowed: answers.iter().all(|answer| answer.allowed),
+            message: told(|answer| answer.message.lines().map(ToOwned::to_owned).collect()).join("\n"),
+            warnings: told(|answer| answer.warnings.clone()),
+            audited: told(|answer| answer.audited.clone()),
+        }
     }
 
     /// A complaint about the whole request, said in the policy's mode. `policy` is `NAMESPACE/NAME`.

@@ -1,5 +1,9 @@
 //! What Kubernetes takes as a label: `[PREFIX/]NAME` for keys, a name or nothing for values. A selector that breaks these
-//! rules is refused together with the whole object that it stands in.
+//! rules is refused together with the whole object that it stands in. And what a selector selects.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement};
 
 /// Whether `text` may be a key: a name of at most 63 bytes, after an optional DNS name of at most 253 and a slash.
 pub fn is_key(text: &str) -> bool {
@@ -20,6 +24,24 @@ pub fn is_value(text: &str) -> bool {
     text.is_empty() || is_label(text)
 }
 
+/// Whether these labels are selected, as the API server has it: an empty selector selects everything, an absent label is in no set.
+pub fn are_selected(selector: &LabelSelector, labels: &BTreeMap<String, String>) -> bool {
+    let has = |requirement: &LabelSelectorRequirement| {
+        let values = requirement.values.as_deref().unwrap_or_default();
+        labels.get(&requirement.key).is_some_and(|value| values.contains(value))
+    };
+    let mut pairs = selector.match_labels.iter().flatten();
+    let mut requirements = selector.match_expressions.iter().flatten();
+    pairs.all(|(key, value)| labels.get(key) == Some(value))
+        && requirements.all(|requirement| match requirement.operator.as_str() {
+            "In" => has(requirement),
+            "NotIn" => !has(requirement),
+            "Exists" => labels.contains_key(&requirement.key),
+            "DoesNotExist" => !labels.contains_key(&requirement.key),
+            _ => false,
+        })
+}
+
 fn is_label(text: &str) -> bool {
     text.len() <= 63 && is_name(text, |byte| b"-_.".contains(&byte), |_| true)
 }
@@ -35,7 +57,9 @@ fn is_name(text: &str, inside: impl Fn(u8) -> bool, also: impl Fn(u8) -> bool) -
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::objects::labels;
     use rstest::rstest;
+    use serde_json::{Value, json};
 
     #[rstest]
     #[case("app", true)]
@@ -73,5 +97,21 @@ mod tests {
         assert!(!is_key(&long) && !is_value(&long));
         assert!(is_key(&long[1..]) && is_value(&long[1..]));
         assert!(!is_key(&format!("{}/a", "a.".repeat(127))) && !is_key(&format!("{}a/a", "a.".repeat(127))));
+    }
+
+    #[rstest]
+    #[case(json!({}), true)]
+    #[case(json!({"matchLabels": {"a": "1"}}), true)]
+    #[case(json!({"matchLabels": {"a": "1", "b": "1"}}), false)]
+    #[case(json!({"matchExpressions": [{"key": "a", "operator": "In", "values": ["0", "1"]}]}), true)]
+    #[case(json!({"matchExpressions": [{"key": "b", "operator": "In", "values": ["1"]}]}), false)]
+    #[case(json!({"matchExpressions": [{"key": "a", "operator": "NotIn", "values": ["1"]}]}), false)]
+    #[case(json!({"matchExpressions": [{"key": "b", "operator": "NotIn", "values": ["1"]}]}), true)]
+    #[case(json!({"matchExpressions": [{"key": "a", "operator": "Exists"}]}), true)]
+    #[case(json!({"matchExpressions": [{"key": "a", "operator": "DoesNotExist"}]}), false)]
+    #[case(json!({"matchLabels": {"a": "1"}, "matchExpressions": [{"key": "b", "operator": "Exists"}]}), false)]
+    fn selectors(#[case] selector: Value, #[case] selected: bool) {
+        let selector = serde_json::from_value(selector).unwrap();
+        assert_eq!(are_selected(&selector, &labels(&[("a", "1")])), selected);
     }
 }

@@ -1,8 +1,11 @@
-//! The `ValidatingWebhookConfiguration`, made from the whole set of image policies: one entry a policy, so that the API
-//! server calls only where a policy speaks, and each policy fails in its own way. Pure; the image policy controller
-//! applies the result. Trust, "The webhook"; decisions about exemptions are stated at each line.
+//! The `ValidatingWebhookConfiguration`, made from the whole set of image policies: an entry for each policy that binds
+//! the cluster, and two for all others together, so that the API server calls only where a policy speaks, and what that
+//! costs each request does not grow with the number of tenants. Pure; the image policy controller applies the result.
+//! Trust, "The webhook"; decisions about exemptions are stated at each line.
 
-use std::collections::BTreeMap;
+mod room;
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use berth_crds::{ImagePolicySpec, Selector};
 use k8s_openapi::{
@@ -17,6 +20,7 @@ use k8s_openapi::{
 use crate::{
     admission::{GOVERNED, Mode},
     image_policy::{mode, selector},
+    objects::{self, MANAGED_BY},
 };
 
 /// Name of the one configuration that the operator owns.
@@ -46,8 +50,8 @@ pub struct Installation {
     pub ca_bundle: Vec<u8>,
 }
 
-/// What an entry needs to know of a policy. A policy whose other fields make no sense has an entry all the same:
-/// the server answers for it.
+/// What the configuration needs to know of a policy. A policy whose other fields make no sense is called for all the
+/// same: the server answers for it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Entry {
     /// Namespace of the policy.
@@ -58,7 +62,8 @@ pub struct Entry {
     pub mode: Mode,
     /// Namespaces that a cluster policy selects; all if absent. Ignored elsewhere.
     pub namespaces: Option<LabelSelector>,
-    /// Objects that the policy selects by their own labels; all if absent.
+    /// Objects that the policy selects by their own labels; all if absent. For a cluster policy the API server looks at
+    /// them, for others the webhook server does.
     pub objects: Option<LabelSelector>,
 }
 
@@ -79,53 +84,162 @@ impl Entry {
             objects: usable(spec.and_then(|spec| spec.objects.as_ref()))?,
         })
     }
-}
 
-/// The path that the API server calls for a policy.
-pub fn path(namespace: &str, name: &str) -> String {
-    format!("/admit/{namespace}/{name}")
-}
+    /// The namespaces that the policy binds: its own; in the operator's namespace, those that it selects, save the two
+    /// that the cluster needs to come back to life after everything was down.
+    pub fn namespace_selector(&self, operator: &str) -> LabelSelector {
+        if self.namespace != operator {
+            return by_name("In", vec![self.namespace.clone()]);
+        }
+        let mut selector = self.namespaces.clone().unwrap_or_default();
+        let mut exempt = vec!["kube-system".to_owned(), operator.to_owned()];
+        exempt.sort();
+        let exempt = by_name("NotIn", exempt).match_expressions.unwrap_or_default();
+        selector.match_expressions.get_or_insert_default().extend(exempt);
+        selector
+    }
 
-/// Builds the configuration, in the order of namespaces and names. Without policies it has no entries.
-pub fn build(installation: &Installation, entries: &[Entry]) -> ValidatingWebhookConfiguration {
-    let webhooks: BTreeMap<_, _> =
-        entries.iter().map(|entry| ((&entry.namespace, &entry.name), webhook(installation, entry))).collect();
-    let labels = [("app.kubernetes.io/managed-by", "berth"), ("app.kubernetes.io/part-of", "berth")];
-    ValidatingWebhookConfiguration {
-        metadata: ObjectMeta {
-            name: Some(NAME.to_owned()),
-            labels: Some(labels.map(|(key, value)| (key.to_owned(), value.to_owned())).into()),
-            ..ObjectMeta::default()
-        },
-        webhooks: (!webhooks.is_empty()).then(|| webhooks.into_values().collect()),
+    /// What takes up room in the configuration for this policy: an entry of its own, by its name, or its namespace, which
+    /// can be no entry's name.
+    fn place(&self, operator: &str) -> String {
+        if self.namespace != operator {
+            return self.namespace.clone();
+        }
+        let name = format!("{}.{}.{DOMAIN}", self.name, self.namespace);
+        // The API server takes no longer one.
+        if name.len() <= 253 { name } else { format!("{}.{DOMAIN}", objects::hash(&name)) }
     }
 }
 
-fn webhook(installation: &Installation, entry: &Entry) -> ValidatingWebhook {
+/// The end of each entry's name.
+const DOMAIN: &str = "imgpol.berth.dev";
+
+/// The path at which all policies of an object's own namespace judge it.
+pub const OWN_PATH: &str = "/admit";
+
+/// The path at which one policy judges.
+pub fn path(namespace: &str, name: &str) -> String {
+    format!("{OWN_PATH}/{namespace}/{name}")
+}
+
+/// What becomes of a set of policies.
+#[derive(Clone, Debug)]
+pub struct Built {
+    /// To be applied.
+    pub configuration: ValidatingWebhookConfiguration,
+    /// Policies that it has no room for, by namespace and name.
+    pub left_out: BTreeSet<(String, String)>,
+}
+
+/// Builds the configuration; without policies it has no entries. What is in force in `live` keeps its room.
+///
+/// A namespace is called for once, however many policies it has, and as insistently as the most insistent of them: where
+/// one enforces, a review that cannot be made is a refusal, whatever the others would have said.
+pub fn build(
+    installation: &Installation,
+    entries: &[Entry],
+    live: Option<&ValidatingWebhookConfiguration>,
+) -> Built {
+    build_within(room::ROOM, installation, entries, live)
+}
+
+fn build_within(
+    room: usize,
+    installation: &Installation,
+    entries: &[Entry],
+    live: Option<&ValidatingWebhookConfiguration>,
+) -> Built {
+    let operator = &installation.namespace;
+    let mut namespaces = BTreeMap::<String, bool>::new();
+    let mut alone = BTreeMap::new();
+    for entry in entries {
+        let (place, enforced) = (entry.place(operator), entry.mode == Mode::Enforce);
+        if entry.namespace == *operator {
+            alone.insert(place.clone(), webhook(installation, Call::of(entry, operator, place)));
+        } else {
+            *namespaces.entry(place).or_default() |= enforced;
+        }
+    }
+    let taken = room::taken(room, &namespaces, &alone, live);
+    let left_out = entries.iter().filter(|entry| !taken.contains(&entry.place(operator)));
+    let left_out = left_out.map(|entry| (entry.namespace.clone(), entry.name.clone())).collect();
+    namespaces.retain(|namespace, _| taken.contains(namespace));
+    alone.retain(|name, _| taken.contains(name));
+    let shared = [("enforced", true), ("advised", false)].into_iter().filter_map(|(name, wanted)| {
+        let listed = namespaces.iter().filter(|(_, enforced)| **enforced == wanted);
+        let listed: Vec<_> = listed.map(|(namespace, _)| namespace.clone()).collect();
+        (!listed.is_empty()).then(|| {
+            let call = Call {
+                name: format!("{name}.{DOMAIN}"),
+                path: OWN_PATH.to_owned(),
+                enforced: wanted,
+                namespaces: by_name("In", listed),
+                objects: LabelSelector::default(),
+            };
+            webhook(installation, call)
+        })
+    });
+    let webhooks: Vec<_> = shared.chain(alone.into_values()).collect();
+    let configuration = ValidatingWebhookConfiguration {
+        metadata: ObjectMeta {
+            name: Some(NAME.to_owned()),
+            labels: Some(objects::labels(&[MANAGED_BY, ("app.kubernetes.io/part-of", "berth")])),
+            ..ObjectMeta::default()
+        },
+        webhooks: (!webhooks.is_empty()).then_some(webhooks),
+    };
+    Built { configuration, left_out }
+}
+
+/// Whether a release made it whose servers do not know [`OWN_PATH`]: it has an entry for each policy of a tenant.
+pub fn is_of_before(live: &ValidatingWebhookConfiguration, operator: &str) -> bool {
+    live.webhooks.iter().flatten().any(|webhook| {
+        let service = webhook.client_config.service.as_ref();
+        let called = service.and_then(|service| service.path.as_deref()).unwrap_or_default();
+        called != OWN_PATH && !called.starts_with(&path(operator, ""))
+    })
+}
+
+/// What tells one entry from another.
+struct Call {
+    name: String,
+    path: String,
+    enforced: bool,
+    namespaces: LabelSelector,
+    objects: LabelSelector,
+}
+
+impl Call {
+    fn of(entry: &Entry, operator: &str, name: String) -> Self {
+        Self {
+            name,
+            path: path(&entry.namespace, &entry.name),
+            enforced: entry.mode == Mode::Enforce,
+            namespaces: entry.namespace_selector(operator),
+            objects: entry.objects.clone().unwrap_or_default(),
+        }
+    }
+}
+
+fn webhook(installation: &Installation, call: Call) -> ValidatingWebhook {
     ValidatingWebhook {
-        name: format!("{}.{}.imgpol.berth.dev", entry.name, entry.namespace),
+        name: call.name,
         admission_review_versions: vec!["v1".to_owned()],
         client_config: WebhookClientConfig {
             ca_bundle: Some(ByteString(installation.ca_bundle.clone())),
             service: Some(ServiceReference {
                 name: SERVICE.to_owned(),
                 namespace: installation.namespace.clone(),
-                path: Some(path(&entry.namespace, &entry.name)),
+                path: Some(call.path),
                 port: Some(443),
             }),
             url: None,
         },
-        failure_policy: Some(
-            match entry.mode {
-                Mode::Enforce => "Fail",
-                Mode::Warn | Mode::Audit => "Ignore",
-            }
-            .to_owned(),
-        ),
+        failure_policy: Some(if call.enforced { "Fail" } else { "Ignore" }.to_owned()),
         match_conditions: Some(match_conditions()),
         match_policy: Some("Equivalent".to_owned()),
-        namespace_selector: Some(namespace_selector(installation, entry)),
-        object_selector: Some(entry.objects.clone().unwrap_or_default()),
+        namespace_selector: Some(call.namespaces),
+        object_selector: Some(call.objects),
         rules: Some(rules()),
         // Decisions are kept as Events.
         side_effects: "NoneOnDryRun".to_owned(),
@@ -174,156 +288,15 @@ fn match_conditions() -> Vec<MatchCondition> {
     ]
 }
 
-/// A policy binds its own namespace; in the operator's namespace, those that it selects, save the two that the
-/// cluster needs to come back to life after everything was down.
-fn namespace_selector(installation: &Installation, entry: &Entry) -> LabelSelector {
-    let by_name = |operator: &str, mut names: Vec<String>| {
-        names.sort();
-        LabelSelectorRequirement {
-            key: NAMESPACE_NAME.to_owned(),
-            operator: operator.to_owned(),
-            values: Some(names),
-        }
+/// Namespaces that have, or have not, one of these names.
+fn by_name(operator: &str, names: Vec<String>) -> LabelSelector {
+    let requirement = LabelSelectorRequirement {
+        key: NAMESPACE_NAME.to_owned(),
+        operator: operator.to_owned(),
+        values: Some(names),
     };
-    if entry.namespace != installation.namespace {
-        let own = by_name("In", vec![entry.namespace.clone()]);
-        return LabelSelector { match_labels: None, match_expressions: Some(vec![own]) };
-    }
-    let mut selector = entry.namespaces.clone().unwrap_or_default();
-    let exempt = by_name("NotIn", vec!["kube-system".to_owned(), installation.namespace.clone()]);
-    selector.match_expressions.get_or_insert_default().push(exempt);
-    selector
+    LabelSelector { match_labels: None, match_expressions: Some(vec![requirement]) }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::Value;
-
-    fn installation() -> Installation {
-        Installation { namespace: "berth-system".into(), ca_bundle: b"PEM".to_vec() }
-    }
-
-    fn entry(namespace: &str, name: &str, mode: Mode) -> Entry {
-        Entry { namespace: namespace.into(), name: name.into(), mode, namespaces: None, objects: None }
-    }
-
-    fn selecting(labels: &[(&str, &str)], expressions: Vec<LabelSelectorRequirement>) -> Entry {
-        let labels = labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-        let selector = LabelSelector { match_labels: Some(labels), match_expressions: Some(expressions) };
-        Entry { namespaces: Some(selector), ..entry("berth-system", "prod", Mode::Enforce) }
-    }
-
-    fn rendered(entries: &[Entry]) -> Value {
-        serde_json::to_value(build(&installation(), entries)).unwrap()
-    }
-
-    #[test]
-    fn without_policies_nothing_is_called() {
-        insta::assert_json_snapshot!(rendered(&[]));
-    }
-
-    #[test]
-    fn a_namespaced_policy_binds_its_own_namespace() {
-        insta::assert_json_snapshot!(rendered(&[entry("team-a", "signed", Mode::Enforce)]));
-    }
-
-    /// The exemptions stand beside whatever the policy selects (R-OPR-6: no lock-out).
-    #[test]
-    fn a_cluster_policy_never_binds_the_operator_and_kube_system() {
-        let production = LabelSelectorRequirement {
-            key: "env".into(),
-            operator: "In".into(),
-            values: Some(vec!["prod".into()]),
-        };
-        let entries =
-            [selecting(&[("team", "a")], vec![production]), entry("berth-system", "all", Mode::Warn)];
-        let selectors: Vec<_> = rendered(&entries)["webhooks"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|webhook| (webhook["name"].clone(), webhook["namespaceSelector"].clone()))
-            .collect();
-        insta::assert_json_snapshot!(selectors);
-    }
-
-    /// A tenant cannot reach other namespaces with a selector.
-    #[test]
-    fn a_selector_outside_the_operators_namespace_has_no_say() {
-        let mut tenant = selecting(&[("env", "prod")], vec![]);
-        tenant.namespace = "team-a".into();
-        let plain = entry("team-a", "prod", Mode::Enforce);
-        assert_eq!(rendered(&[tenant]), rendered(&[plain]));
-    }
-
-    /// Labels of objects narrow any policy, a tenant's too; they widen none (R-OPR-6).
-    #[rstest::rstest]
-    #[case("berth-system")]
-    #[case("team-a")]
-    fn labels_of_objects_narrow_a_policy(#[case] namespace: &str) {
-        let plain = entry(namespace, "web", Mode::Enforce);
-        let labels = [("app".to_owned(), "web".to_owned())].into();
-        let objects = LabelSelector { match_labels: Some(labels), match_expressions: None };
-        let narrowed = Entry { objects: Some(objects), ..plain.clone() };
-        let mut expected = rendered(&[plain]);
-        assert_eq!(expected["webhooks"][0]["objectSelector"], serde_json::json!({}));
-        expected["webhooks"][0]["objectSelector"] = serde_json::json!({"matchLabels": {"app": "web"}});
-        assert_eq!(rendered(&[narrowed]), expected);
-    }
-
-    /// A tenant's policy stands beside the cluster's and changes nothing in it (R-OPR-6: several policies on one image).
-    #[rstest::rstest]
-    #[case(Mode::Enforce)]
-    #[case(Mode::Warn)]
-    #[case(Mode::Audit)]
-    fn a_policy_leaves_the_entries_of_others_alone(#[case] mode: Mode) {
-        let cluster = selecting(&[("env", "prod")], vec![]);
-        let alone = rendered(std::slice::from_ref(&cluster));
-        let tenant = Entry { objects: Some(LabelSelector::default()), ..entry("team-a", "prod", mode) };
-        let together = rendered(&[tenant, cluster]);
-        let entries = together["webhooks"].as_array().unwrap();
-        assert_eq!(entries.len(), 2);
-        assert!(entries.contains(&alone["webhooks"][0]));
-    }
-
-    #[test]
-    fn mode_decides_what_an_outage_means() {
-        for (mode, failure) in [(Mode::Enforce, "Fail"), (Mode::Warn, "Ignore"), (Mode::Audit, "Ignore")] {
-            assert_eq!(rendered(&[entry("a", "b", mode)])["webhooks"][0]["failurePolicy"], failure);
-        }
-    }
-
-    #[test]
-    fn the_order_of_policies_does_not_show() {
-        let mut entries = vec![
-            entry("b", "a", Mode::Warn),
-            entry("a", "z", Mode::Enforce),
-            entry("a", "b", Mode::Enforce),
-            selecting(&[("x", "y")], vec![]),
-        ];
-        let first = rendered(&entries);
-        entries.reverse();
-        assert_eq!(first, rendered(&entries));
-        let names: Vec<_> =
-            first["webhooks"].as_array().unwrap().iter().map(|webhook| webhook["name"].clone()).collect();
-        assert_eq!(
-            names,
-            [
-                "b.a.imgpol.berth.dev",
-                "z.a.imgpol.berth.dev",
-                "a.b.imgpol.berth.dev",
-                "prod.berth-system.imgpol.berth.dev"
-            ]
-        );
-    }
-
-    /// The API server gives up later than we do.
-    #[test]
-    fn every_entry_is_answered_in_time_and_a_dry_run_leaves_nothing() {
-        let webhook = &rendered(&[entry("a", "b", Mode::Enforce)])["webhooks"][0];
-        assert_eq!(
-            (&webhook["timeoutSeconds"], &webhook["sideEffects"]),
-            (&10.into(), &"NoneOnDryRun".into())
-        );
-    }
-}
+mod tests;

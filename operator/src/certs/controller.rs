@@ -171,8 +171,7 @@ mod tests {
         let secrets = Api::namespaced(Client::new(server, "default"), "berth-system");
         let stored = Secret { data: Some(data(held)), ..Secret::default() };
         write(&secrets, Some(&stored), "berth-ca", data(wanted)).await.unwrap();
-        let requests = requests.lock().unwrap().clone();
-        requests
+        requests.lock().unwrap().clone()
     }
 
     const SIGNING: [(&str, &str); 3] = [("tls.crt", "b"), ("tls.key", "b"), ("ca.crt", "ba")];

@@ -4,21 +4,22 @@
 use std::sync::Arc;
 
 use berth_crds::ImagePolicy;
-use berth_operator_core::webhook_configuration::{self, Entry, Installation};
+use berth_operator_core::webhook_configuration::{self, Built, Entry, Installation};
 use k8s_openapi::api::admissionregistration::v1::ValidatingWebhookConfiguration;
 
 use crate::{image_policy::fetch::Policies, stores::Guarded};
 
-/// The configuration as it is to be.
+/// The configuration as it is to be, given what it is.
 pub(super) fn configuration(
     installation: &Installation,
     policies: &Policies,
-) -> ValidatingWebhookConfiguration {
+    live: Option<&ValidatingWebhookConfiguration>,
+) -> Built {
     let entry = |((namespace, name), policy): (&(String, String), &Arc<Guarded<ImagePolicy>>)| {
         let spec = policy.0.as_ref().ok().map(|policy| &policy.spec);
         Entry::new(&installation.namespace, namespace, name, spec)
     };
-    webhook_configuration::build(installation, &policies.iter().filter_map(entry).collect::<Vec<_>>())
+    webhook_configuration::build(installation, &policies.iter().filter_map(entry).collect::<Vec<_>>(), live)
 }
 
 #[cfg(test)]
@@ -34,7 +35,8 @@ mod tests {
         .unwrap();
         let installation = Installation { namespace: "berth-system".into(), ca_bundle: b"CA".to_vec() };
         let policies = [(("berth-system".to_owned(), "p".to_owned()), Arc::new(policy))].into();
-        serde_json::to_value(configuration(&installation, &policies)).unwrap()["webhooks"][0].clone()
+        let built = configuration(&installation, &policies, None);
+        serde_json::to_value(built.configuration).unwrap()["webhooks"][0].clone()
     }
 
     #[test]

@@ -26,7 +26,7 @@ use kube::{
 };
 use tokio::time::sleep;
 
-use crate::{Context, metrics::Reconciliation, unreadable};
+use crate::{Context, image_policy::status::Called, metrics::Reconciliation, unreadable};
 
 pub use keys::Keys;
 
@@ -98,8 +98,15 @@ async fn reconcile(context: &Context) -> Result<(), kube::Error> {
         namespace: context.settings.namespace.clone(),
         ca_bundle: world.bundle.as_pem().as_bytes().to_vec(),
     };
-    let configuration = build::configuration(&installation, &world.policies);
-    let applied = apply::configuration(context, world.configuration.as_ref(), &configuration).await;
+    let live = world.configuration.as_ref();
+    let built = build::configuration(&installation, &world.policies, live);
+    if !built.left_out.is_empty() {
+        tracing::warn!(
+            policies = built.left_out.len(),
+            "the webhook configuration has no room for all policies"
+        );
+    }
+    let applied = apply::configuration(context, live, &built.configuration).await;
     let mut failure = None;
     let now = Timestamp::now();
     let assessments = context.assessments.borrow().clone();
@@ -107,7 +114,12 @@ async fn reconcile(context: &Context) -> Result<(), kube::Error> {
         let rules = validate::rules(guarded, &context.keys).await;
         let cluster_wide = *namespace == context.settings.namespace;
         let summary = guarded.0.as_ref().map(|policy| summary(&policy.spec, cluster_wide, now));
-        let state = status::state(summary.unwrap_or_default(), &rules, applied.as_ref().err());
+        let called = match &applied {
+            _ if built.left_out.contains(key) => Called::Never,
+            Err(error) => Called::NotYet(error),
+            Ok(()) => Called::Yes,
+        };
+        let state = status::state(summary.unwrap_or_default(), &rules, &called);
         let written = match &guarded.0 {
             Ok(policy) => status::write(context, policy, &state, assessments.get(key)).await,
             Err(invalid) => unreadable::write::<ImagePolicy>(context, invalid, &state).await,

@@ -20,10 +20,26 @@ use serde_json::json;
 
 use crate::{Context, events, field_managers};
 
-/// What became of a policy whose rules are these. `summary` says what it asks for; `applied` is the error of the webhook
-/// configuration, if it could not be written.
-pub(super) fn state(summary: String, rules: &Rules, applied: Option<&kube::Error>) -> State {
-    match (&rules.policy, applied) {
+/// Whether the API server calls for a policy.
+pub(super) enum Called<'a> {
+    /// It does.
+    Yes,
+    /// The webhook configuration could not be written. What it says of the policy, if anything, is from before.
+    NotYet(&'a kube::Error),
+    /// The webhook configuration has no room for the policy.
+    Never,
+}
+
+/// What became of a policy whose rules are these. `summary` says what it asks for.
+pub(super) fn state(summary: String, rules: &Rules, called: &Called<'_>) -> State {
+    match (&rules.policy, called) {
+        (_, Called::Never) => State::Stalled {
+            reason: "TooManyPolicies".to_owned(),
+            message: "not in force: the webhook configuration is full, and what is in force in it stays. Each policy of \
+                      the operator's namespace takes an entry: delete some, or write them in the namespaces that they \
+                      are for, where all of them together take one"
+                .to_owned(),
+        },
         (Err(error), _) => {
             let meanwhile = match rules.mode {
                 Mode::Enforce => "is refused",
@@ -38,11 +54,11 @@ pub(super) fn state(summary: String, rules: &Rules, applied: Option<&kube::Error
                 _ => State::Stalled { reason, message },
             }
         }
-        (Ok(_), Some(error)) => State::Progressing {
+        (Ok(_), Called::NotYet(error)) => State::Progressing {
             reason: "WebhookNotConfigured".to_owned(),
             message: format!("the webhook configuration could not be written: {error}"),
         },
-        (Ok(_), None) => {
+        (Ok(_), Called::Yes) => {
             let reason = match rules.mode {
                 Mode::Enforce => "Enforcing",
                 Mode::Warn => "Warning",
@@ -150,12 +166,10 @@ cJQ2C9XkKAyPvZXIivQxaTPRXQAodApL2oI/Vo+bK979KcWrzEn/f0B/bg==
     #[case::unreadable("Enforce", Material::Unreadable("timed out".into()), false, "SecretUnreadable")]
     fn states(#[case] mode: &str, #[case] secret: Material, #[case] failed: bool, #[case] reason: &str) {
         let policy = policy(mode);
-        let error = failed.then_some(kube::Error::LinesCodecMaxLineLengthExceeded);
-        let state = state(
-            summary(&policy.spec, false, Timestamp::UNIX_EPOCH),
-            &rules(&policy, secret),
-            error.as_ref(),
-        );
+        let error = kube::Error::LinesCodecMaxLineLengthExceeded;
+        let called = if failed { Called::NotYet(&error) } else { Called::Yes };
+        let summary = summary(&policy.spec, false, Timestamp::UNIX_EPOCH);
+        let state = state(summary, &rules(&policy, secret), &called);
         assert_eq!(state.reason(), reason);
         insta::assert_snapshot!(format!("state_{mode}_{reason}"), state.message());
     }
@@ -164,9 +178,20 @@ cJQ2C9XkKAyPvZXIivQxaTPRXQAodApL2oI/Vo+bK979KcWrzEn/f0B/bg==
     #[test]
     fn an_unreadable_policy_is_stalled() {
         let unreadable = InvalidPolicy::Unreadable("unknown field `requires`".to_owned());
-        let state = state(String::new(), &Rules::broken(unreadable), None);
+        let state = state(String::new(), &Rules::broken(unreadable), &Called::Yes);
         assert!(matches!(&state, State::Stalled { reason, .. } if reason == "SpecInvalid"));
         insta::assert_snapshot!(state.message());
+    }
+
+    /// At the limit nobody is left in the belief that a policy holds, whatever else is the matter with it.
+    #[rstest]
+    #[case(found(KEY))]
+    #[case(Material::NotFound)]
+    fn a_policy_that_nobody_calls_for_is_stalled(#[case] secret: Material) {
+        let rules = rules(&policy("Enforce"), secret);
+        let state = state(String::new(), &rules, &Called::Never);
+        assert!(matches!(&state, State::Stalled { reason, .. } if reason == "TooManyPolicies"));
+        insta::assert_snapshot!("too_many_policies", state.message());
     }
 
     /// A second look writes nothing.

@@ -1,8 +1,13 @@
-//! `POST /admit/NAMESPACE/NAME`: one policy judges one review. The pure part (what to check, in which words to answer)
-//! is `berth_operator_core::admission`; here the evidence of all images is fetched at once, within our own deadline,
-//! so that a denial can say which registry kept us waiting.
+//! `POST /admit`: all policies of the object's own namespace judge one review; `POST /admit/NAMESPACE/NAME`: one policy
+//! does. The pure part (what to check, in which words to answer) is `berth_operator_core::admission`; here the evidence
+//! of all images is fetched at once, within our own deadline, so that a denial can say which registry kept us waiting.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    cell::LazyCell,
+    fmt::{self, Display},
+    sync::Arc,
+    time::Duration,
+};
 
 use axum::{
     Json,
@@ -12,9 +17,11 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use berth_operator_core::{
-    admission::{self, Answer, Finding, Request, Subject, subjects},
+    admission::{self, Answer, Finding, Request, ReviewError, Subject, subjects},
     decision::DecisionId,
     image_policy::Rules,
+    images::ImageUse,
+    labels::are_selected,
     memory::{Belief, Known},
 };
 use berth_registry_core::{ImageReference, Pattern};
@@ -28,7 +35,7 @@ use crate::webhook::{
     directory::Directory,
     looks::{Looks, Source, Unseen, Why},
     metrics::Reviews,
-    policies::Policies,
+    policies::{Own, Policies},
 };
 
 /// The longest review that is read: an object of the largest size that the API server stores, before and after.
@@ -57,10 +64,30 @@ pub struct Admission {
     pub decisions: Decisions,
 }
 
+/// Policies of the same namespace that judge a review at the same time.
+const POLICIES: usize = 16;
+
+/// Whom the API server asks.
+enum Asked<'a> {
+    /// One policy, by namespace and name.
+    One(&'a str, &'a str),
+    /// All policies of a namespace.
+    Own(&'a str),
+}
+
+impl Display for Asked<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::One(namespace, name) => write!(f, "{namespace}/{name}"),
+            Self::Own(namespace) => write!(f, "{namespace}/*"),
+        }
+    }
+}
+
 /// Answers a review.
 pub(super) async fn admit(
     State(admission): State<Arc<Admission>>,
-    Path((namespace, name)): Path<(String, String)>,
+    policy: Option<Path<(String, String)>>,
     body: Bytes,
 ) -> Response {
     let began = Instant::now();
@@ -68,17 +95,20 @@ pub(super) async fn admit(
         Ok(request) => request,
         Err(error) => return (StatusCode::BAD_REQUEST, error.to_string()).into_response(),
     };
-    let answer = admission.answer(&namespace, &name, &request, began + admission.deadline).await;
+    let policy = match &policy {
+        Some(Path((namespace, name))) => Asked::One(namespace, name),
+        None => Asked::Own(&request.namespace),
+    };
+    let answer = admission.answer(&policy, &request, began + admission.deadline).await;
     admission.metrics.observe(answer.as_ref(), began.elapsed());
     let Some(answer) = answer else {
         // No verdict at all: the failure policy of the entry decides, as it would if we were not there. That refuses
         // what an enforcing policy binds, and lets pass what a warning one does.
         let message = format!(
-            "ImagePolicy {namespace}/{name} is not known here: it was deleted, or made a moment ago; try again"
+            "ImagePolicy {policy} is not known here: it was deleted, or made a moment ago; try again"
         );
         return (StatusCode::SERVICE_UNAVAILABLE, message).into_response();
     };
-    let policy = format_args!("{namespace}/{name}");
     let object = format_args!("{}/{}", request.namespace, request.name);
     let complaints = answer.complaints();
     if complaints.is_empty() {
@@ -99,23 +129,56 @@ pub(super) async fn admit(
 }
 
 impl Admission {
-    /// The answer of a policy; `None` if there is no such policy and something to judge.
-    async fn answer(
-        &self,
-        namespace: &str,
-        name: &str,
-        request: &Request<'_>,
-        until: Instant,
-    ) -> Option<Answer> {
-        let policy = format!("{namespace}/{name}");
+    /// The answer of whoever is asked; `None` if there is no such policy and something to judge.
+    async fn answer(&self, asked: &Asked<'_>, request: &Request<'_>, until: Instant) -> Option<Answer> {
         let uses = request.images_to_check();
         if uses.as_ref().is_ok_and(Vec::is_empty) {
             return Some(Answer::allow());
         }
+        match asked {
+            Asked::One(namespace, name) => self.answer_of(namespace, name, request, &uses, until).await,
+            Asked::Own(namespace) => self.answer_of_own(namespace, request, &uses, until).await,
+        }
+    }
+
+    /// The answer of all policies of a namespace that select the object.
+    async fn answer_of_own(
+        &self,
+        namespace: &str,
+        request: &Request<'_>,
+        uses: &Result<Vec<ImageUse>, ReviewError>,
+        until: Instant,
+    ) -> Option<Answer> {
+        let own = self.policies.own(namespace)?;
+        let binding = binding(&own, request);
+        if binding.is_empty() {
+            return Some(Answer::allow());
+        }
+        let answers: Vec<_> = stream::iter(binding)
+            .map(|name| async move { self.answer_of(namespace, &name, request, uses, until).await })
+            .buffered(POLICIES)
+            .collect()
+            .await;
+        // One that was deleted meanwhile has no say.
+        let answers: Vec<_> = answers.into_iter().flatten().collect();
+        (!answers.is_empty()).then(|| Answer::together(&answers))
+    }
+
+    /// The answer of one policy, if it is there.
+    async fn answer_of(
+        &self,
+        namespace: &str,
+        name: &str,
+        request: &Request<'_>,
+        uses: &Result<Vec<ImageUse>, ReviewError>,
+        until: Instant,
+    ) -> Option<Answer> {
+        let policy = format!("{namespace}/{name}");
         let compiled = self.policies.get(namespace, name).await?;
         let rules = &compiled.rules;
-        let subjects = match uses.and_then(|uses| subjects(&rules.images, uses)) {
-            Ok(subjects) => subjects,
+        let subjects = match uses.as_ref().map(|uses| subjects(&rules.images, uses.clone())) {
+            Ok(Ok(subjects)) => subjects,
+            Ok(Err(error)) => return Some(Answer::complain(&policy, rules.mode, error)),
             Err(error) => return Some(Answer::complain(&policy, rules.mode, error)),
         };
         if subjects.is_empty() {
@@ -279,6 +342,16 @@ impl Admission {
         anchors.extend(asking.policy.anchors().clone());
         anchors
     }
+}
+
+/// The names of a namespace's policies that select the object. One whose labels cannot be read is selected by all.
+fn binding(own: &[Own], request: &Request<'_>) -> Vec<String> {
+    let labels = LazyCell::new(|| request.labels());
+    let binds = |policy: &&Own| {
+        let Some(selector) = &policy.objects else { return true };
+        labels.as_ref().map_or(true, |all| all.iter().any(|labels| are_selected(selector, labels)))
+    };
+    own.iter().filter(binds).map(|policy| policy.name.clone()).collect()
 }
 
 /// On whose behalf images are checked.

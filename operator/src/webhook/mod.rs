@@ -1,6 +1,6 @@
-//! The webhook server, on every replica: `/admit/NAMESPACE/NAME` for the API server, `/events` for registries, and
-//! `/healthz`, `/readyz`. It needs no lease: what it knows comes from watches, and it writes nothing but one time stamp
-//! and Events about what it refused.
+//! The webhook server, on every replica: `/admit` and `/admit/NAMESPACE/NAME` for the API server, `/events` for
+//! registries, and `/healthz`, `/readyz`. It needs no lease: what it knows comes from watches, and it writes nothing but
+//! one time stamp and Events about what it refused.
 
 mod admit;
 pub mod decisions;
@@ -22,6 +22,7 @@ use axum::{
     http::StatusCode,
     routing::{get, post},
 };
+use berth_operator_core::webhook_configuration::{OWN_PATH, path};
 use kube::Client;
 use tokio::{net::TcpListener, sync::watch};
 use tokio_util::sync::CancellationToken;
@@ -51,7 +52,8 @@ pub fn router(
         warm::Warmer::new(admission.looks.clone(), admission.policies.clone(), admission.directory.clone());
     let receiver = Arc::new(events::Events::new(client, Arc::new(warmer)));
     let admit = Router::new()
-        .route("/admit/{namespace}/{name}", post(admit::admit))
+        .route(OWN_PATH, post(admit::admit))
+        .route(&path("{namespace}", "{name}"), post(admit::admit))
         .layer(DefaultBodyLimit::max(MAX_REVIEW))
         .with_state(admission);
     let events = Router::new()
@@ -78,6 +80,7 @@ async fn readyz(State(ready): State<Ready>) -> (StatusCode, &'static str) {
 pub async fn run(context: Context, stop: CancellationToken) -> Result<(), OperatorError> {
     // Whoever connects before everything is known would be refused for no fault of theirs.
     context.stores.wait_until_filled().await;
+    context.policies.sort();
     context.kept.restore().await;
     let certificate = context.certificate.clone();
     let (has_certificate, _) = watch::channel(false);

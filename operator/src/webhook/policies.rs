@@ -1,19 +1,24 @@
 //! Policies as they judge: read into rules once, and again only when the object or one of its Secrets changes. The
-//! number of a policy stands for all of that, so that verdicts can be remembered by it.
+//! number of a policy stands for all of that, so that verdicts can be remembered by it. And which policies a namespace
+//! has of its own, because they are asked all at once.
 
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError, RwLock,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use berth_crds::{ImagePolicy, ImagePolicySpec};
-use berth_operator_core::image_policy::{Material, Rules};
+use berth_operator_core::{
+    image_policy::{Material, Rules},
+    webhook_configuration::Entry,
+};
 use berth_registry_core::ImageReference;
 use berth_trust::Anchors;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::{
     Resource, ResourceExt,
     runtime::reflector::{ObjectRef, Store},
@@ -48,18 +53,51 @@ struct Slot {
 /// Namespace and name.
 type Name = (String, String);
 
+/// A policy that binds its own namespace.
+#[derive(Debug)]
+pub struct Own {
+    /// Its name.
+    pub name: String,
+    /// Objects that it selects by their labels; all if absent.
+    pub objects: Option<LabelSelector>,
+}
+
 /// All policies of the cluster.
 pub struct Policies {
     store: Store<Guarded<ImagePolicy>>,
     keys: Arc<Keys>,
     slots: Mutex<HashMap<Name, Slot>>,
+    /// By namespace, in the order of their names.
+    own: RwLock<HashMap<String, Arc<[Own]>>>,
     next: AtomicU64,
 }
 
 impl Policies {
-    /// The policies in `store`, with the keys that they name.
+    /// The policies in `store`, with the keys that they name. They are yet to be sorted.
     pub fn new(store: Store<Guarded<ImagePolicy>>, keys: Arc<Keys>) -> Self {
-        Self { store, keys, slots: Mutex::default(), next: AtomicU64::new(0) }
+        Self { store, keys, slots: Mutex::default(), own: RwLock::default(), next: AtomicU64::new(0) }
+    }
+
+    /// The policies of a namespace; none if it has no policy that could bind anything.
+    pub fn own(&self, namespace: &str) -> Option<Arc<[Own]>> {
+        self.own.read().unwrap_or_else(PoisonError::into_inner).get(namespace).cloned()
+    }
+
+    /// Finds out which policies each namespace has. [`Policies::follow`] does it at each change.
+    pub fn sort(&self) {
+        let mut sorted = HashMap::<_, Vec<_>>::new();
+        for object in self.store.state() {
+            let (namespace, name) = key(&object);
+            let spec = object.0.as_ref().ok().map(|policy| &policy.spec);
+            // Only in the operator's namespace do policies select others, and there none is asked as one of its own.
+            let Some(Entry { objects, .. }) = Entry::new("", &namespace, &name, spec) else { continue };
+            sorted.entry(namespace).or_default().push(Own { name, objects });
+        }
+        let sorted = sorted.into_iter().map(|(namespace, mut own)| {
+            own.sort_by(|a, b| a.name.cmp(&b.name));
+            (namespace, own.into())
+        });
+        *self.own.write().unwrap_or_else(PoisonError::into_inner) = sorted.collect();
     }
 
     /// A policy as it is now; `None` if there is none.
@@ -134,15 +172,28 @@ impl Policies {
         policies.flat_map(|policy| policy.anchors().clone()).collect()
     }
 
-    /// Reads policies as soon as they change, so that no review has to. Returns when nothing can change any more.
-    pub async fn follow(self: &Arc<Self>, mut changed: watch::Receiver<()>) {
+    /// Sorts and reads policies as soon as they change, so that no review has to. Returns when nothing can change any more.
+    pub async fn follow(self: &Arc<Self>, changed: watch::Receiver<()>) {
+        let mut unsorted = changed.clone();
+        let sort = async {
+            // Reading waits for Secrets, and this must not.
+            loop {
+                unsorted.mark_unchanged();
+                self.sort();
+                if unsorted.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
+        tokio::join!(sort, self.keep_read(changed));
+    }
+
+    async fn keep_read(self: &Arc<Self>, mut changed: watch::Receiver<()>) {
         let mut keys = self.keys.changes();
         loop {
             changed.mark_unchanged();
             keys.mark_unchanged();
             let objects = self.store.state();
-            let key =
-                |object: &Guarded<ImagePolicy>| (object.namespace().unwrap_or_default(), object.name_any());
             let names: std::collections::HashSet<_> = objects.iter().map(|object| key(object)).collect();
             self.slots().retain(|name, _| names.contains(name));
             for (namespace, name) in names {
@@ -168,6 +219,10 @@ impl Slot {
             && self.revision == revision
             && (Arc::ptr_eq(&self.object, object) || same_spec(&self.object, object))
     }
+}
+
+fn key(object: &Guarded<ImagePolicy>) -> Name {
+    (object.namespace().unwrap_or_default(), object.name_any())
 }
 
 /// A status that changes is no new revision.

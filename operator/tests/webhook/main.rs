@@ -11,6 +11,7 @@ mod foreign;
 mod kept;
 mod load;
 mod memory;
+mod own;
 mod registry;
 mod reviews;
 mod running;

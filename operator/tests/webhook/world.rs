@@ -134,10 +134,17 @@ impl World {
         }))
         .unwrap();
         self.policies.apply_watcher_event(&Event::Apply(policy));
+        self.admission.policies.sort();
     }
 
     /// Stores a policy with this spec.
     pub(crate) fn store(&mut self, namespace: &str, name: &str, spec: &Value) {
+        self.bring(namespace, name, spec);
+        self.admission.policies.sort();
+    }
+
+    /// The watch brings a policy with this spec.
+    pub(crate) fn bring(&mut self, namespace: &str, name: &str, spec: &Value) {
         let policy = serde_json::from_value(json!({
             "apiVersion": "berth.dev/v1alpha1", "kind": "ImagePolicy",
             "metadata": {"name": name, "namespace": namespace}, "spec": spec,

@@ -319,3 +319,18 @@ fn long_answers_are_cut() {
     assert!(answer.message.ends_with("and 20 more images"));
     assert!(answer.message.lines().count() == 11 && answer.message.len() < 32_000);
 }
+
+/// Policies that are asked at once say what each would have said alone, the first ten of them (R-OPR-6).
+#[test]
+fn policies_speak_together_as_each_does_alone() {
+    let lines = |count: usize| (0..count).map(|line| format!("image {line}")).collect::<Vec<_>>();
+    let refusal = Answer { allowed: false, message: lines(11).join("\n"), ..Answer::allow() };
+    assert_eq!(Answer::together(std::slice::from_ref(&refusal)), refusal);
+    let warning = Answer { warnings: lines(2), audited: lines(1), ..Answer::allow() };
+    assert_eq!(Answer::together(&[Answer::allow(), warning.clone()]), warning);
+    let both = Answer::together(&[warning.clone(), refusal.clone()]);
+    assert_eq!((both.allowed, &both.message, &both.warnings), (false, &refusal.message, &warning.warnings));
+    let many = Answer::together(&vec![refusal; 12]);
+    assert_eq!(many.message.lines().count(), 10 * 11 + 1);
+    assert!(many.message.ends_with("and 2 more policies"));
+}

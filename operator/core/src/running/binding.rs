@@ -1,14 +1,11 @@
-//! Whom a policy binds: read from the very entry that the operator writes into the webhook configuration for it.
+//! Whom a policy binds: told by the very selectors that the operator makes the webhook configuration from.
 
 use berth_crds::ImagePolicySpec;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
-use crate::{
-    running::Labels,
-    webhook_configuration::{Entry, Installation, build},
-};
+use crate::{labels::are_selected, running::Labels, webhook_configuration::Entry};
 
-/// The selectors of a policy's entry.
+/// The selectors of a policy.
 #[derive(Clone, Debug)]
 pub struct Binding {
     namespaces: LabelSelector,
@@ -17,44 +14,22 @@ pub struct Binding {
 
 impl Binding {
     /// Of the policy `namespace/name`, where the operator is in `operator`; `spec` is none if the object cannot be read.
-    /// None for a policy that has no entry, and so binds nobody.
+    /// None for a policy that is never called for, and so binds nobody.
     pub fn new(operator: &str, namespace: &str, name: &str, spec: Option<&ImagePolicySpec>) -> Option<Self> {
         let entry = Entry::new(operator, namespace, name, spec)?;
-        let installation = Installation { namespace: operator.to_owned(), ca_bundle: Vec::new() };
-        let webhook = build(&installation, &[entry]).webhooks?.pop()?;
-        Some(Self {
-            namespaces: webhook.namespace_selector.unwrap_or_default(),
-            objects: webhook.object_selector.unwrap_or_default(),
-        })
+        let namespaces = entry.namespace_selector(operator);
+        Some(Self { namespaces, objects: entry.objects.unwrap_or_default() })
     }
 
     /// Whether it binds objects with these labels in a namespace with those.
     pub fn binds(&self, namespace: &Labels, object: &Labels) -> bool {
-        self.binds_namespace(namespace) && matches(&self.objects, object)
+        self.binds_namespace(namespace) && are_selected(&self.objects, object)
     }
 
     /// Whether it binds anything in a namespace with these labels.
     pub fn binds_namespace(&self, labels: &Labels) -> bool {
-        matches(&self.namespaces, labels)
+        are_selected(&self.namespaces, labels)
     }
-}
-
-/// As the API server has it: an empty selector selects everything, an absent label is in no set.
-fn matches(selector: &LabelSelector, labels: &Labels) -> bool {
-    let has = |requirement: &LabelSelectorRequirement| {
-        let values = requirement.values.as_deref().unwrap_or_default();
-        labels.get(&requirement.key).is_some_and(|value| values.contains(value))
-    };
-    let mut pairs = selector.match_labels.iter().flatten();
-    let mut requirements = selector.match_expressions.iter().flatten();
-    pairs.all(|(key, value)| labels.get(key) == Some(value))
-        && requirements.all(|requirement| match requirement.operator.as_str() {
-            "In" => has(requirement),
-            "NotIn" => !has(requirement),
-            "Exists" => labels.contains_key(&requirement.key),
-            "DoesNotExist" => !labels.contains_key(&requirement.key),
-            _ => false,
-        })
 }
 
 #[cfg(test)]
@@ -84,21 +59,5 @@ mod tests {
         let binding = Binding::new("berth-system", policy, "p", Some(&spec)).unwrap();
         let namespace = labels(&[("kubernetes.io/metadata.name", namespace), ("env", "prod")]);
         assert_eq!(binding.binds(&namespace, &labels(&[("app", "web")])), bound);
-    }
-
-    #[rstest]
-    #[case(json!({}), true)]
-    #[case(json!({"matchLabels": {"a": "1"}}), true)]
-    #[case(json!({"matchLabels": {"a": "1", "b": "1"}}), false)]
-    #[case(json!({"matchExpressions": [{"key": "a", "operator": "In", "values": ["0", "1"]}]}), true)]
-    #[case(json!({"matchExpressions": [{"key": "b", "operator": "In", "values": ["1"]}]}), false)]
-    #[case(json!({"matchExpressions": [{"key": "a", "operator": "NotIn", "values": ["1"]}]}), false)]
-    #[case(json!({"matchExpressions": [{"key": "b", "operator": "NotIn", "values": ["1"]}]}), true)]
-    #[case(json!({"matchExpressions": [{"key": "a", "operator": "Exists"}]}), true)]
-    #[case(json!({"matchExpressions": [{"key": "a", "operator": "DoesNotExist"}]}), false)]
-    #[case(json!({"matchLabels": {"a": "1"}, "matchExpressions": [{"key": "b", "operator": "Exists"}]}), false)]
-    fn selectors(#[case] selector: Value, #[case] selected: bool) {
-        let selector = serde_json::from_value(selector).unwrap();
-        assert_eq!(matches(&selector, &labels(&[("a", "1")])), selected);
     }
 }
