@@ -1,6 +1,7 @@
 //! Lifecycle rules, collection and scrub: the `CronJobs` that the operator makes, run by hand as an administrator would.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use berth_e2e::ensure;
 use berth_e2e::fixtures::{Endpoint, Failure, Form, Outcome, Team, story};
@@ -8,12 +9,13 @@ use serde_json::{Value, json};
 
 /// R-LIFE-1, R-LIFE-2, R-LIFE-3: a dry run removes nothing and says what it would; then exactly that is removed,
 /// and the signature of a kept image stays. R-OPR-1: changed rules are in force without a restart.
-/// R-STO-4, R-STO-6: collection takes what is not needed, scrub finds everything else whole.
+/// R-STO-4, R-STO-6, R-STO-8: collection takes what is not needed, and then the status says what is left; scrub finds that
+/// whole.
 #[test]
 fn a_prune_removes_what_the_rules_say_and_nothing_else() -> Outcome {
     story(|story| {
         let team = story.team("pruned")?;
-        team.volume("registry-data")?;
+        let folder = team.volume("registry-data")?;
         let registry = team.registry("registry", spec(true))?;
         let key = team.signing_key("release")?;
         let untagged = team.push(&registry, "app/web:latest", "an image that loses its tag")?;
@@ -56,12 +58,40 @@ fn a_prune_removes_what_the_rules_say_and_nothing_else() -> Outcome {
 
         let collected = work(&team, "gc", "collected")?;
         ensure!(collected.contains("summary"), "{collected}");
+        holds(&team, &folder)?;
         let scrubbed = work(&team, "scrub", "scrubbed")?;
         ensure!(scrubbed.contains("summary") && !scrubbed.contains("corrupt"), "{scrubbed}");
         team.run("crane", &["validate", "--remote", &kept.pinned])?;
         team.verify(&key, &kept.pinned)?;
         Ok(())
     })
+}
+
+/// The status says how much lies in the folder: two repositories, and as many bytes, give or take what came since.
+fn holds(team: &Team<'_>, folder: &Path) -> Outcome {
+    team.until("the status to say how much there is", || {
+        let storage = team.get("registry/registry")?["status"]["storage"].clone();
+        let (said, is) = (storage["bytes"].as_u64().unwrap_or_default(), size(folder)?);
+        ensure!(
+            said.abs_diff(is) < is / 20 && storage["repositories"] == 2,
+            "{storage}, there are {is} bytes"
+        );
+        Ok(())
+    })
+}
+
+/// The bytes of all objects below a folder.
+fn size(folder: &Path) -> Result<u64, Failure> {
+    let mut bytes = 0;
+    for entry in folder.read_dir()? {
+        let entry = entry?;
+        let (path, meta) = (entry.path(), entry.metadata()?);
+        // The store's own notes.
+        if !entry.file_name().as_encoded_bytes().starts_with(b".") {
+            bytes += if meta.is_dir() { size(&path)? } else { meta.len() };
+        }
+    }
+    Ok(bytes)
 }
 
 /// The server's Pod, with its restarts.

@@ -38,9 +38,7 @@ impl Work for Gc {
         let summary = engine.collect(request.dry_run, lines.clone()).await;
         if !summary.dry_run {
             self.metrics.collected(&summary);
-            if summary.dead + summary.purged > 0 {
-                self.measure(&engine).await;
-            }
+            self.measure(&engine).await;
         }
         tracing::info!(
             dry_run = summary.dry_run,
