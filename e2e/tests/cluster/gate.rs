@@ -28,7 +28,7 @@ fn a_registry_serves_nodes_only_what_policies_allow() -> Outcome {
         let (signed, plain) = (registry.image("app/signed"), registry.image("app/plain"));
         let index = index_of(&team, &signed, &[&late, &child])?;
         team.sign(&key, &index, Form::Bundle)?;
-        index_of(&team, &plain, &[&child])?;
+        let unsigned = index_of(&team, &plain, &[&child])?;
         served(&node, &bare.pinned)?;
         let servers = servers(&team)?;
 
@@ -42,7 +42,7 @@ fn a_registry_serves_nodes_only_what_policies_allow() -> Outcome {
         {
             ensure!(words.contains(part), "the gate does not say {part:?}: {words}");
         }
-        for image in [&child.pinned, &format!("{plain}@{}", child.digest)] {
+        for image in [&child.pinned, &format!("{plain}@{}", child.digest), &unsigned] {
             refused(&node, image)?;
         }
         // A child first, before anybody came by the index.

@@ -21,6 +21,10 @@ pub const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list
 /// Media type of the empty JSON object, used as a config without content.
 pub const OCI_EMPTY: &str = "application/vnd.oci.empty.v1+json";
 
+/// Media types of the configs of images. Some tools write them as the type of what an index lists.
+const CONFIGS: [&str; 2] =
+    ["application/vnd.oci.image.config.v1+json", "application/vnd.docker.container.image.v1+json"];
+
 /// How the media types of layers begin that runtimes unpack.
 const LAYERS: [&str; 2] = ["application/vnd.oci.image.layer.", "application/vnd.docker.image.rootfs."];
 
@@ -197,9 +201,12 @@ impl Manifest {
                 media_type.get(..kind.len()).is_some_and(|start| start.eq_ignore_ascii_case(kind))
             })
         };
+        let is_image = |kind: &str| CONFIGS.iter().any(|config| config.eq_ignore_ascii_case(kind));
         match self.kind {
             Kind::Image => self.layers.iter().any(|layer| is_layer(&layer.media_type)),
-            Kind::Index => self.manifests.iter().any(|child| child.artifact_type.is_none()),
+            Kind::Index => {
+                self.manifests.iter().any(|child| child.artifact_type.as_deref().is_none_or(is_image))
+            }
         }
     }
 }
@@ -253,6 +260,8 @@ mod tests {
     #[case("", false)]
     #[case(r#"{"mediaType":"m","digest":"D","size":1,"artifactType":"a/b"}"#, false)]
     #[case(r#"{"mediaType":"m","digest":"D","size":1,"artifactType":"a/b"},{"mediaType":"m","digest":"D","size":1}"#, true)]
+    #[case(r#"{"mediaType":"m","digest":"D","size":1,"artifactType":"application/vnd.oci.image.config.v1+json"}"#, true)]
+    #[case(r#"{"mediaType":"m","digest":"D","size":1,"artifactType":"application/vnd.docker.container.image.v1+JSON"}"#, true)]
     fn what_an_index_may_lead_to(#[case] children: &str, #[case] runs: bool) {
         let children = children.replace("\"D\"", &format!("\"{D}\""));
         let text = format!(r#"{{"schemaVersion":2,"manifests":[{children}]}}"#);
