@@ -20,7 +20,7 @@ impl Gc {
 }
 
 impl Gc {
-    /// Who uses how much has changed. Only what changed is read again; the scrub, or the next run, makes up for a failure.
+    /// Who uses how much may have changed. Only what changed is read again; the scrub, or the next run, makes up for a failure.
     async fn measure(&self, engine: &Engine) {
         match engine.usage(true).await {
             Ok(usage) => self.metrics.usage(&usage),

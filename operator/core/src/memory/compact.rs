@@ -34,22 +34,23 @@ impl From<&CompactDigest> for Digest {
     }
 }
 
-/// Facts as JSON, taken apart.
+/// Facts as JSON, taken apart. Of what digest they are, whoever holds them knows.
 #[derive(Debug)]
 pub(super) struct Written {
     /// The text with a mark in place of each digest, deflated (RFC 1951).
     shape: Arc<[u8]>,
-    /// The digests, by number.
+    /// The digests, by number from 1 on; 0 is the subject.
     digests: Box<[CompactDigest]>,
     weight: u32,
 }
 
 impl Written {
-    /// The text.
-    pub(super) fn text(&self) -> io::Result<String> {
+    /// The text, which is about `subject`.
+    pub(super) fn text(&self, subject: &Digest) -> io::Result<String> {
         let mut text = String::new();
         DeflateDecoder::new(&*self.shape).read_to_string(&mut text)?;
-        for (number, digest) in self.digests.iter().enumerate() {
+        text = text.replace(&mark(0), subject.as_str());
+        for (number, digest) in (1..).zip(&self.digests) {
             text = text.replace(&mark(number), Digest::from(digest).as_str());
         }
         Ok(text)
@@ -94,7 +95,7 @@ impl Shapes {
             text = text.replace(digest.as_str(), &mark(number));
         }
         let (shape, is_new) = self.shape(&text)?;
-        let digests: Box<[_]> = digests.into_iter().map(CompactDigest::from).collect();
+        let digests: Box<[_]> = digests.into_iter().skip(1).map(CompactDigest::from).collect();
         let weight = size_of_val(&*digests) + if is_new { shape.len() } else { 0 };
         Ok(Written { shape, digests, weight: u32::try_from(weight).unwrap_or(u32::MAX) })
     }

@@ -54,7 +54,7 @@ impl Known {
 
     /// What is known; `None` if it could not be written, so that it is looked at again.
     pub fn facts(&self) -> Option<Facts> {
-        serde_json::from_str(&self.written.as_ref()?.text().ok()?).ok()
+        serde_json::from_str(&self.written.as_ref()?.text(&self.subject()).ok()?).ok()
     }
 
     /// When the registry was asked, to the second.
@@ -117,7 +117,7 @@ impl Weighter<Key, Arc<Tagged>> for Weight {
 }
 
 impl Memory {
-    /// Of about so many bytes, three tenths of them for tags: as many as digests that are signed once.
+    /// Of about so many bytes, three tenths of them for tags.
     pub fn new(bytes: u64) -> Self {
         let tags = bytes / 10 * 3;
         Self {

@@ -103,7 +103,7 @@ impl Shard {
             Ok(())
         };
         for (key, known) in &self.facts {
-            let written = known.written.as_ref().and_then(|written| written.text().ok());
+            let written = known.written.as_ref().and_then(|written| written.text(&known.subject()).ok());
             // Unreadable, it is looked at again.
             let Some(written) = written.and_then(|text| RawValue::from_string(text).ok()) else { continue };
             write(*key, &known.age, What::Facts(&written))?;

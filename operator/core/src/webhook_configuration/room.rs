@@ -18,8 +18,8 @@ pub(super) const ROOM: usize = 1024 * 1024;
 /// as many as there are while an authority is followed by the next. So a new authority pushes nobody out.
 const ENTRY: usize = 4 * 1024;
 
-/// The namespaces and entries that there is room for in so many bytes. What `live` has in force stays, whatever that takes: the API server
-/// has room for it, and nothing that is enforced is ever given up for something new.
+/// The namespaces and entries that there is room for in so many bytes. What `live` has in force stays, whatever that
+/// takes: the API server has room for it, and nothing that is enforced is ever given up for something new.
 pub(super) fn taken(
     room: usize,
     namespaces: &BTreeMap<String, bool>,
